@@ -1,0 +1,42 @@
+"""Model ids: `lattice:personal:<latticeId>[:<local model>]`, `lattice:<canonical>` and the bare canonical id."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lattice.core.errors import LatticeError
+from lattice.core.ids import Prefix, is_id
+
+PERSONAL = "lattice:personal:"
+CATALOGUE = "lattice:"
+
+
+class PersonalTarget(NamedTuple):
+    """One named machine; work for it is never rerouted. `local_model` is None for the machine's default."""
+
+    runtime_id: str
+    local_model: str | None
+
+
+class CatalogueTarget(NamedTuple):
+    """A catalogue entry that any runtime of the allowed pools may serve."""
+
+    canonical: str
+
+
+def parse_model(model: str) -> PersonalTarget | CatalogueTarget:
+    """Split a model id, or raise `model_not_found` / `personal_lattice_not_found` for one that cannot exist."""
+    if model.startswith(PERSONAL):
+        runtime_id, _, local = model.removeprefix(PERSONAL).partition(":")
+        if not is_id(Prefix.RUNTIME, runtime_id):
+            raise LatticeError("personal_lattice_not_found", "The model id names no well-formed runtime id.")
+        return PersonalTarget(runtime_id, local or None)
+    canonical = model.removeprefix(CATALOGUE)
+    if not canonical or len(canonical) > 200:
+        raise LatticeError("model_not_found", "The model id is empty or too long.")
+    return CatalogueTarget(canonical)
+
+
+def personal_model(runtime_id: str, local_model: str | None = None) -> str:
+    """The public model id of a machine."""
+    return f"{PERSONAL}{runtime_id}" + (f":{local_model}" if local_model else "")
