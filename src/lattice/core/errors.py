@@ -93,9 +93,7 @@ class LatticeError(Exception):
 def _rebuild(
     code: str, message: str, details: dict[str, Any], retry_after_ms: int | None, request_id: str | None
 ) -> LatticeError:
-    return LatticeError(
-        code, message, details=details, retry_after_ms=retry_after_ms, request_id=request_id
-    )
+    return LatticeError(code, message, details=details, retry_after_ms=retry_after_ms, request_id=request_id)
 
 
 def error_from_body(status: int, body: Any, request_id: str | None = None) -> LatticeError:
