@@ -16,7 +16,7 @@ from lattice.gateway.chat.service import Ticket
 from lattice.gateway.http.boundary import error_body
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.identity.keys import KeyRecord
-from lattice.gateway.idempotency import Claim, Replay
+from lattice.gateway.idempotency import Guard, StoredReply, peek
 from lattice.gateway.routing import Route
 from lattice.sealing.envelope import SealedRequest, seal_request
 from lattice.sealing.frames import OpenedFrame, Trailer
@@ -34,11 +34,11 @@ async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body
     """Answer one plain request, streamed or whole."""
     shape = parse_shape(body)
     key.require_model(shape.model)
-    claim = gateway.idempotency.claim(key, exchange.headers, body)
-    if claim is not None:
-        replay = await gateway.idempotency.find(claim)
-        if replay is not None:
-            await _replay(exchange, replay)
+    guard = gateway.guard(key, exchange.headers, task, body)
+    if guard is not None:
+        kept = await gateway.store.read(peek, guard.claim, gateway.clock.now_ms())
+        if kept is not None:
+            await _replay(exchange, guard, kept)
             return
     target = parse_model(shape.model)
     route = await gateway.route(key, target, task)
@@ -50,8 +50,11 @@ async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body
         sealing="gateway",
         input_bytes=len(body),
         choices=shape.choices,
-        claim=claim,
+        claim=None if guard is None else guard.claim,
     )
+    if isinstance(ticket, StoredReply):
+        await _replay(exchange, guard, ticket)
+        return
     exchange.response_headers += work_headers(ticket, b"gateway")
     reply = Reply(gateway, exchange, ticket, sealed)
     watcher = exchange.watch(lambda: gateway.hub.cancel(ticket.work))
@@ -59,7 +62,7 @@ async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body
         if shape.stream and task == "chat":
             await reply.stream()
         else:
-            await reply.whole(claim)
+            await reply.whole(guard)
     finally:
         watcher.cancel()
 
@@ -73,7 +76,7 @@ class Reply:
         self._ticket = ticket
         self._opener = sealed.reply_opener()
 
-    async def whole(self, claim: Claim | None) -> None:
+    async def whole(self, guard: Guard | None) -> None:
         """Collect the reply, settle, then answer: what was answered is always settled."""
         parts: list[bytes] = []
         try:
@@ -87,7 +90,7 @@ class Reply:
             raise
         body = b"".join(parts)
         status = opened.trailer.status
-        await self._finish(opened.trailer, self._gateway.idempotency.seal_result(claim, body))
+        await self._finish(opened.trailer, None if guard is None else guard.box.seal(body))
         note_gateway_time(self._exchange, self._ticket)
         await self._exchange.respond(status, b"application/json", body)
 
@@ -188,8 +191,9 @@ def _seal(
     )
 
 
-async def _replay(exchange: Exchange, replay: Replay) -> None:
+async def _replay(exchange: Exchange, guard: Guard | None, kept: StoredReply) -> None:
+    if guard is None:
+        raise LatticeError("internal")
     exchange.response_headers.append((b"x-lattice-replayed", b"true"))
     exchange.response_headers.append((b"x-lattice-sealing", b"gateway"))
-    await exchange.respond(replay.status, b"application/json", replay.body)
-
+    await exchange.respond(kept.status, b"application/json", guard.box.open(kept.sealed))

@@ -7,7 +7,8 @@ work is handed over, and it decides who gets another attempt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import structlog
 
@@ -15,10 +16,11 @@ from lattice.core.clock import SECOND_MS, Clock
 from lattice.core.errors import LatticeError
 from lattice.core.relay import LEASE_MS, FramesRequest, RelayAck, WorkRef
 from lattice.gateway.metrics import Metrics
+from lattice.gateway.relay.leases import lease_all
 from lattice.gateway.relay.link import Link
 from lattice.gateway.relay.work import LiveWork
 from lattice.gateway.store.database import Store
-from lattice.gateway.works.rows import Lease, lease_works
+from lattice.gateway.works.rows import renew
 
 _log = structlog.get_logger("lattice.gateway.relay")
 
@@ -28,8 +30,9 @@ SWEEP_SECONDS = 0.5
 class Hub:
     """All links and live works of one gateway process."""
 
-    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics, gateway_id: str) -> None:
         self._store = store
+        self.gateway_id = gateway_id
         self._clock = clock
         self._metrics = metrics
         self.links: dict[str, Link] = {}
@@ -78,7 +81,7 @@ class Hub:
         """Lease queued works into free slots, durably, then hand them over."""
         promoted = link.promote(self._clock.now_ms())
         if promoted:
-            await self._lease(link, promoted)
+            await self._lease(link, promoted, again=False)
 
     def accept(self, link: Link, request: FramesRequest) -> RelayAck:
         """Take frames; the reply names the works whose lease is not, or no longer, the sender's."""
@@ -97,12 +100,16 @@ class Hub:
     async def renew(self, link: Link, refs: Iterable[WorkRef]) -> RelayAck:
         """Keep leases alive; the new end is durable before the daemon hears of it."""
         now = self._clock.now_ms()
-        kept, lost = [], []
+        kept: list[LiveWork] = []
+        lost: list[WorkRef] = []
         for ref in refs:
             work = link.current(ref.work_id, ref.attempt)
-            (lost.append(ref) if work is None else kept.append(work))
+            if work is None:
+                lost.append(ref)
+            else:
+                kept.append(work)
         if kept:
-            await self._store.write(lease_works, [Lease(w.work_id, w.attempt, now + LEASE_MS) for w in kept])
+            await self._store.write(renew, [(w.work_id, w.attempt) for w in kept], now + LEASE_MS)
             for work in kept:
                 work.lease_expires_ms = now + LEASE_MS
         return RelayAck(tuple(lost))
@@ -116,7 +123,7 @@ class Hub:
             else:
                 work.fail(error)
         if again:
-            await self._lease(link, again)
+            await self._lease(link, again, again=True)
 
     def drop(self, runtime_id: str) -> None:
         """The runtime was revoked: end its session and fail its work."""
@@ -177,21 +184,24 @@ class Hub:
 
     # --- private ---------------------------------------------------------------------------------------------
 
-    async def _lease(self, link: Link, works: list[LiveWork]) -> None:
+    async def _lease(self, link: Link, works: list[LiveWork], again: bool) -> None:
         until = self._clock.now_ms() + LEASE_MS
-        for work in works:
-            work.begin_attempt(work.attempt + 1)
+        refs = [work.ref for work in works]
         try:
-            await self._store.write(lease_works, [Lease(w.work_id, w.attempt, until) for w in works])
+            attempts = await self._store.write(lease_all, refs, self.gateway_id, until, again)
         except LatticeError as error:
             for work in works:
                 work.fail(error)
             return
-        for work in works:
-            work.lease_expires_ms = until
-            self.dispatch(link, work)
+        for work, attempt in zip(works, attempts, strict=True):
+            if attempt is None:
+                work.fail(LatticeError("lease_lost"))
+            else:
+                work.begin_attempt(attempt)
+                work.lease_expires_ms = until
+                self.dispatch(link, work)
 
-    def _spawn(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

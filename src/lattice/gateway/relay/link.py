@@ -153,7 +153,6 @@ class Link:
     def admit(self, work: LiveWork, now_ms: int) -> None:
         """Reserve a slot (lease) or a place in the queue; raises `queue_full`. Nothing is handed over yet."""
         if len(self.leased) < self.concurrency:
-            work.begin_attempt(1)
             self._lease(work, now_ms)
         elif len(self.queue) >= self.max_queue:
             raise LatticeError(

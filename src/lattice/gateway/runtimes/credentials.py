@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lattice.core.clock import SECOND_MS, Clock
 from lattice.core.errors import LatticeError
-from lattice.gateway.identity.secrets import Pepper
+from lattice.gateway.identity.pepper import Pepper
 from lattice.gateway.runtimes.rows import RuntimeRow, runtime_by_credential
 from lattice.gateway.store.database import Store
 
@@ -26,7 +26,7 @@ class RuntimeCredentials:
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.startswith("rlc_"):
             raise LatticeError("invalid_credential", "The relay takes a runtime credential.")
-        digest = self._pepper.digest(secret)
+        digest = self._pepper.hash(secret)
         now = self._clock.now_ms()
         cached = self._cache.get(digest)
         if cached is not None and now - cached[0] < CACHE_MS:

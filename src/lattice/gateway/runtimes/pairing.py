@@ -8,6 +8,7 @@ machine that crashed before it saved the credential loses nothing.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 
 import msgspec
@@ -15,8 +16,8 @@ import msgspec
 from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, b64url, new_secret, unb64url
-from lattice.gateway.identity.secrets import Pepper
-from lattice.gateway.runtimes.rows import BootstrapRow, find_bootstrap, redeem_bootstrap
+from lattice.gateway.identity.pepper import Pepper
+from lattice.gateway.runtimes.rows import BootstrapRow, find_bootstrap, redeem_bootstrap, void_bootstrap
 from lattice.gateway.store.database import Store
 from lattice.sealing.identity import PublicIdentity
 from lattice.sealing.key_config import SignedKeyConfig, require_current, verify_key_config
@@ -53,7 +54,7 @@ class Pairing:
             await self._void(request.token.partition(".")[0])
             raise LatticeError("pairing_secret_leaked")
         identity = _identity(request.identity_key)
-        token_hash = self._pepper.digest(request.token)
+        token_hash = self._pepper.hash(request.token)
         bootstrap = await self._store.read(find_bootstrap, token_hash, identity.raw, self._clock.now_ms())
         if request.proof is None:
             return 200, self._challenge(bootstrap, token_hash, identity)
@@ -88,7 +89,7 @@ class Pairing:
             redeem_bootstrap,
             token_hash,
             identity_key=identity.raw,
-            credential_hash=self._pepper.digest(credential),
+            credential_hash=self._pepper.hash(credential),
             key_config=key_config,
             pairing=msgspec.msgpack.encode({"mac": mac, "app_key": bootstrap.app_key, "key_config": key_config}),
             now_ms=self._clock.now_ms(),
@@ -101,18 +102,14 @@ class Pairing:
         }
 
     def _expected_challenge(self, token_hash: bytes, identity: PublicIdentity) -> bytes:
-        return self._pepper.digest_bytes(b"redemption challenge\0" + token_hash + identity.raw)
+        return hmac.digest(self._pepper.mac_key, b"redemption challenge\0" + token_hash + identity.raw, "sha256")
 
     async def _void(self, gateway_part: str) -> None:
-        from lattice.gateway.runtimes.rows import void_bootstrap
-
-        await self._store.write(void_bootstrap, self._pepper.digest(gateway_part))
+        await self._store.write(void_bootstrap, self._pepper.hash(gateway_part))
 
 
 def token_hash_public(token: str) -> bytes:
     """The token as both sides can hash it (the store's HMAC is under the gateway's pepper)."""
-    import hashlib
-
     return hashlib.sha256(token.encode()).digest()
 
 

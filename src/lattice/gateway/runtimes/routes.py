@@ -124,7 +124,7 @@ class RuntimeRoutes:
         await self._gateway.store.write(
             mint_bootstrap,
             runtime_id,
-            token_hash=self._gateway.pepper.digest(token),
+            token_hash=self._gateway.pepper.hash(token),
             app_key=_decode(body.app_key, "app_key"),
             app_key_mac=_decode(body.app_key_mac, "app_key_mac"),
             now_ms=now,
