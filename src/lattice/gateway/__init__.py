@@ -1,0 +1,1 @@
+"""The gateway: HTTP API, identity, admission, relay, ledger and store of the control plane."""
