@@ -1,4 +1,4 @@
-"""Bring a database to the newest revision. Alembic is imported only when there is something to do: it costs start-up."""
+"""Bring a database to the newest revision. Alembic, slow to import, is loaded only when there is something to do."""
 
 from __future__ import annotations
 
