@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from lattice.core.errors import LatticeError
 from lattice.core.models import CATALOGUE, personal_model
 from lattice.gateway.identity.keys import KeyRecord
+from lattice.gateway.identity.scopes import Scope
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
-READ_SCOPES = ("lattice:compute:inference", "lattice:compute:catalog:read")
+READ_SCOPES = (Scope.INFERENCE, Scope.CATALOG_READ)
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -42,7 +43,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 async def _models(gateway: Gateway, key: KeyRecord) -> list[dict[str, Any]]:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "id": CATALOGUE + price.model,
             "object": "model",

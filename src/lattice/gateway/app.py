@@ -9,7 +9,6 @@ from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
@@ -18,17 +17,16 @@ from lattice.core.clock import Clock, SystemClock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
 from lattice.gateway import api_models, health
-from lattice.gateway.api import router as account_router
 from lattice.gateway.catalogue import DEFAULT_PRICES, Catalogue
 from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
 from lattice.gateway.http.boundary import Boundary
 from lattice.gateway.http.errors import install_error_handlers
+from lattice.gateway.idempotency import purge
 from lattice.gateway.identity.cache import KeyCache
 from lattice.gateway.identity.owner import OwnerKey, bootstrap_owner
 from lattice.gateway.identity.pepper import load_pepper
 from lattice.gateway.identity.rates import RequestRates
-from lattice.gateway.idempotency import purge
 from lattice.gateway.keyfile import read_or_create
 from lattice.gateway.ledger import put_price, reap, recover
 from lattice.gateway.metrics import Metrics
@@ -92,7 +90,6 @@ def make_app(gateway: Gateway) -> ASGIApp:
     control = FastAPI(title="Lattice", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     install_error_handlers(control)
     for router in (
-        account_router(gateway),
         runtime_routes.router(gateway),
         api_models.router(gateway),
         health.router(gateway),

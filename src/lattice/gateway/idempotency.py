@@ -128,6 +128,16 @@ def take(conn: Connection, claim: Claim, work_id: str | None, now_ms: int) -> St
     return StoredReply(found.status, found.result)
 
 
+def peek(conn: Connection, claim: Claim, now_ms: int) -> StoredReply | None:
+    """The kept reply of a repeated request, without claiming anything: it answers even while the machine is away."""
+    found = conn.execute(_FIND, {"scope": claim.scope_hash}).one_or_none()
+    if found is None or found.expires_at_ms <= now_ms or found.state != "done" or found.result is None:
+        return None
+    if not hmac.compare_digest(found.body_mac, claim.body_mac):
+        raise LatticeError("idempotency_conflict")
+    return StoredReply(found.status, found.result)
+
+
 def finish(conn: Connection, claim: Claim, status: int, sealed: bytes | None) -> None:
     """The request ended: keep its sealed reply, or, with None, remember only that it ended."""
     state = "gone" if sealed is None else "done"

@@ -6,13 +6,15 @@ Pure: it looks at links and price rows that it is handed. What it cannot find it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lattice.core.errors import LatticeError
 from lattice.core.models import CatalogueTarget, PersonalTarget
 from lattice.core.relay import ModelOffer
-from lattice.gateway.ledger.prices import Price
+from lattice.gateway.ledger import Price
 from lattice.gateway.relay.link import Link
+
+Task = Literal["chat", "embeddings"]
 
 
 class Route(NamedTuple):
@@ -25,7 +27,7 @@ class Route(NamedTuple):
 
 
 def route_personal(
-    target: PersonalTarget, links: Mapping[str, Link], account_id: str, task: str, now_ms: int
+    target: PersonalTarget, links: Mapping[str, Link], account_id: str, task: Task, now_ms: int
 ) -> Route | None:
     """The named machine, if it polls and is the caller's; None where the store has to say why not."""
     link = links.get(target.runtime_id)
@@ -39,7 +41,7 @@ def route_personal(
 
 
 def route_catalogue(
-    target: CatalogueTarget, price: Price | None, links: Iterable[Link], task: str, now_ms: int
+    target: CatalogueTarget, price: Price | None, links: Iterable[Link], task: Task, now_ms: int
 ) -> Route:
     """The least-loaded reachable hosted runtime that has the model."""
     if price is None:

@@ -12,24 +12,24 @@ from lattice.core.errors import LatticeError
 from lattice.core.models import CatalogueTarget, PersonalTarget
 from lattice.gateway.catalogue import Catalogue
 from lattice.gateway.chat.service import WorkService
+from lattice.gateway.idempotency import Guard, guard
 from lattice.gateway.identity.cache import KeyCache
 from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.identity.pepper import Pepper
 from lattice.gateway.identity.rates import RequestRates
-from lattice.gateway.idempotency import Guard, guard
 from lattice.gateway.metrics import Metrics
 from lattice.gateway.relay.hub import Hub
 from lattice.gateway.routing import Route, route_catalogue, route_personal
 from lattice.gateway.runtimes.credentials import RuntimeCredentials
 from lattice.gateway.runtimes.pairing import Pairing
 from lattice.gateway.runtimes.presence import Presence
-from lattice.gateway.runtimes.rows import get_runtime
+from lattice.gateway.runtimes.rows import find_runtime
 from lattice.gateway.settings import GatewaySettings
 from lattice.gateway.store.database import Store
 from lattice.sealing.identity import IdentityKey
 
 
-@dataclass(slots=True)
+@dataclass
 class Gateway:
     """An open gateway."""
 
@@ -53,7 +53,7 @@ class Gateway:
         return await self.authenticate_headers(request.headers)
 
     async def authenticate_headers(self, headers: Headers) -> KeyRecord:
-        """Who is asking: `Authorization: Bearer` or `x-api-key`; live, not revoked, and within its requests per minute."""
+        """Who is asking: `Authorization: Bearer` or `x-api-key`; live and within its requests per minute."""
         key = await self.keys.authenticate(presented_secret(headers))
         self.rates.require(key)
         return key
@@ -84,7 +84,7 @@ class Gateway:
         return route
 
     async def _unreachable(self, key: KeyRecord, runtime_id: str, now: int) -> LatticeError:
-        row = await self.store.read(get_runtime, runtime_id)
+        row = await self.store.read(find_runtime, runtime_id)
         if row is None or row.account_id != key.account_id or row.kind != "personal":
             return LatticeError("personal_lattice_not_found")
         if row.revoked_at_ms is not None:
@@ -107,7 +107,7 @@ def presented_secret(headers: Headers) -> str:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() == "bearer" and secret:
             return secret.strip()
-    secret = headers.get("x-api-key")
-    if secret:
-        return secret
+    api_key = headers.get("x-api-key")
+    if api_key:
+        return api_key
     raise LatticeError("invalid_credential", "The request shows no key.")

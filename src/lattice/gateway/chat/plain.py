@@ -1,4 +1,4 @@
-"""Mode `gateway`: an unmodified OpenAI client. The gateway seals the body to the runtime, opens the reply, and forgets."""
+"""Mode `gateway`: for an unmodified OpenAI client the gateway seals the body, opens the reply, and forgets both."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lattice.gateway.chat.headers import note_gateway_time, work_headers
 from lattice.gateway.chat.service import Ticket
 from lattice.gateway.http.boundary import error_body
 from lattice.gateway.http.exchange import Exchange
-from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.idempotency import Guard, StoredReply, peek
-from lattice.gateway.routing import Route
+from lattice.gateway.identity.keys import KeyRecord
+from lattice.gateway.routing import Route, Task
 from lattice.sealing.envelope import SealedRequest, seal_request
 from lattice.sealing.frames import OpenedFrame, Trailer
 
@@ -30,7 +30,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: str) -> None:
+async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: Task) -> None:
     """Answer one plain request, streamed or whole."""
     shape = parse_shape(body)
     key.require_model(shape.model)
@@ -172,13 +172,13 @@ class Reply:
 
 
 def _seal(
-    gateway: Gateway, shape: RequestShape, route: Route, body: bytes, task: str, personal: bool
+    gateway: Gateway, shape: RequestShape, route: Route, body: bytes, task: Task, personal: bool
 ) -> SealedRequest:
     config = route.link.key_config
     now = gateway.clock.now_ms()
     if config is None or config.not_after_ms <= now:
         raise LatticeError("work_key_expired", f"{route.link.runtime_id} has announced no current work key.")
-    return seal_request(
+    _, sealed = seal_request(
         config=config,
         sender=gateway.sender_key,
         work_id=new_id(Prefix.WORK, now),
@@ -189,6 +189,7 @@ def _seal(
         body=body,
         now_ms=now,
     )
+    return sealed
 
 
 async def _replay(exchange: Exchange, guard: Guard | None, kept: StoredReply) -> None:

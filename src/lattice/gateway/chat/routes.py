@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from lattice.core.errors import LatticeError
 from lattice.gateway.chat.plain import serve_plain
 from lattice.gateway.chat.sealed import serve_sealed
 from lattice.gateway.http.exchange import Exchange
+from lattice.gateway.identity.scopes import Scope
+from lattice.gateway.routing import Task
 from lattice.sealing.stream import MEDIA_ENVELOPE
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
-SCOPE = "lattice:compute:inference"
 MODES = ("gateway", "end_to_end")
 
 
 class InferenceEndpoint:
     """One of the two routes, as a plain ASGI endpoint."""
 
-    def __init__(self, gateway: Gateway, task: str) -> None:
+    def __init__(self, gateway: Gateway, task: Task) -> None:
         self._gateway = gateway
         self._task = task
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         gateway = self._gateway
         exchange = Exchange(scope, receive, send)
         key = await gateway.authenticate_headers(exchange.headers)
-        key.require_scope(SCOPE)
+        key.require_scope(Scope.INFERENCE)
         mode = _mode(exchange)
         body = await exchange.body(gateway.settings.max_body_bytes, gateway.settings.body_seconds)
         serve = serve_sealed if mode == "end_to_end" else serve_plain

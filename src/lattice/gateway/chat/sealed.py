@@ -16,8 +16,10 @@ from lattice.gateway.chat.headers import note_gateway_time, work_headers
 from lattice.gateway.chat.service import Ticket
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.identity.keys import KeyRecord
+from lattice.gateway.routing import Task
 from lattice.sealing.envelope import Envelope
 from lattice.sealing.header import Header
+from lattice.sealing.key_config import KeyConfig, require_current
 from lattice.sealing.stream import MEDIA_REPLY, RecordType, encode_error, encode_frame, encode_record
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _MEDIA = MEDIA_REPLY.encode()
 _KEEP_ALIVE = encode_record(RecordType.KEEPALIVE)
 
 
-async def serve_sealed(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: str) -> None:
+async def serve_sealed(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: Task) -> None:
     """Relay one sealed work and its reply."""
     envelope = Envelope.decode(body, gateway.settings.max_body_bytes)
     header = envelope.parsed
@@ -37,6 +39,8 @@ async def serve_sealed(gateway: Gateway, exchange: Exchange, key: KeyRecord, bod
     _require_known_key(gateway, route.link.key_config, header, route.link.encoded_key_config)
     size = sum(len(frame) for frame in envelope.frames)
     ticket = await gateway.works.admit(key, route, envelope, sealing="end_to_end", input_bytes=size, choices=1)
+    if not isinstance(ticket, Ticket):  # end-to-end replies are never kept: the gateway could not read them
+        raise LatticeError("internal")
     exchange.response_headers += work_headers(ticket, b"end_to_end")
     watcher = exchange.watch(lambda: gateway.hub.cancel(ticket.work))
     try:
@@ -93,7 +97,7 @@ async def _begin(exchange: Exchange, ticket: Ticket) -> None:
         await exchange.start(200, _MEDIA)
 
 
-def _check_header(header: Header, task: str, now_ms: int) -> PersonalTarget:
+def _check_header(header: Header, task: Task, now_ms: int) -> PersonalTarget:
     target = parse_model(header.model)
     if not isinstance(target, PersonalTarget):
         raise LatticeError("sealing_mode_unavailable", "Only a named machine can be sealed to end to end.")
@@ -104,11 +108,9 @@ def _check_header(header: Header, task: str, now_ms: int) -> PersonalTarget:
     return target
 
 
-def _require_known_key(gateway: Gateway, config: object, header: Header, encoded: bytes) -> None:
+def _require_known_key(gateway: Gateway, config: KeyConfig | None, header: Header, encoded: bytes) -> None:
     """Refuse work sealed to a key that is surely gone, before anything is queued or held."""
-    from lattice.sealing.key_config import KeyConfig, require_current
-
-    if not isinstance(config, KeyConfig):
+    if config is None:
         raise LatticeError("work_key_expired", f"{header.runtime} has announced no work key.")
     if config.key_id == header.key_id:
         try:

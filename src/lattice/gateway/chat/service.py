@@ -14,8 +14,8 @@ from lattice.core.chat import Usage
 from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
 from lattice.core.relay import LEASE_MS, ResultFrame
-from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.idempotency import Claim, StoredReply
+from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.ledger import (
     Admission,
     Ending,

@@ -53,9 +53,26 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
         if scope not in self.scopes:
             raise LatticeError("insufficient_scopes", f"This needs the scope {scope}.", details={"needs": str(scope)})
 
+    def require_any_scope(self, scopes: Iterable[Scope]) -> None:
+        """Raise `insufficient_scopes` unless the key has one of them."""
+        if self.scopes.isdisjoint(scopes):
+            needs = " or ".join(str(scope) for scope in scopes)
+            raise LatticeError("insufficient_scopes", f"This needs the scope {needs}.", details={"needs": needs})
+
+    def allows_model(self, model: str) -> bool:
+        """Whether the key may name this model; a canonical id counts in either of its spellings."""
+        if self.allowed_models is None:
+            return True
+        canonical = model.removeprefix("lattice:")
+        return (
+            model in self.allowed_models
+            or canonical in self.allowed_models
+            or f"lattice:{canonical}" in self.allowed_models
+        )
+
     def require_model(self, model: str) -> None:
         """Raise `model_not_allowed` where the key is limited to other models."""
-        if self.allowed_models is not None and model not in self.allowed_models:
+        if not self.allows_model(model):
             raise LatticeError("model_not_allowed")
 
     def require_live(self, now_ms: int) -> None:

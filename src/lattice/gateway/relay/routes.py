@@ -159,4 +159,3 @@ def _failure(link: Link, request: FailRequest) -> LatticeError:
     # parameter name that the caller has to know.
     message = request.message if code in ("unsupported_parameter", "model_not_found") else None
     return LatticeError(code, message[:200] if message else None, details=details)
-

@@ -1,4 +1,4 @@
-"""Bootstrap tokens and their redemption: how a machine becomes a runtime without the gateway learning the pairing secret.
+"""Bootstrap tokens and their redemption: the gateway never learns the pairing secret.
 
 A redemption is two calls of one route. The first shows the token and an identity key and gets a challenge; it consumes
 nothing. The second proves possession of that key, brings the first key configuration and the HMAC under the pairing
@@ -17,7 +17,7 @@ from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, b64url, new_secret, unb64url
 from lattice.gateway.identity.pepper import Pepper
-from lattice.gateway.runtimes.rows import BootstrapRow, find_bootstrap, redeem_bootstrap, void_bootstrap
+from lattice.gateway.runtimes.bootstrap import BootstrapRow, find_bootstrap, redeem_bootstrap, void_bootstrap
 from lattice.gateway.store.database import Store
 from lattice.sealing.identity import PublicIdentity
 from lattice.sealing.key_config import SignedKeyConfig, require_current, verify_key_config
@@ -93,6 +93,7 @@ class Pairing:
             key_config=key_config,
             pairing=msgspec.msgpack.encode({"mac": mac, "app_key": bootstrap.app_key, "key_config": key_config}),
             now_ms=self._clock.now_ms(),
+            name=request.name,
         )
         return {
             "runtime": bootstrap.runtime_id,

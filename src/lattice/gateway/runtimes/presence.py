@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from lattice.core.clock import SECOND_MS, Clock
@@ -9,7 +11,7 @@ from lattice.core.errors import LatticeError
 from lattice.core.relay import Announcement
 from lattice.gateway.relay.hub import Hub
 from lattice.gateway.relay.link import Link
-from lattice.gateway.runtimes.rows import RuntimeRow, save_announcement, touch_seen
+from lattice.gateway.runtimes.rows import RuntimeRow, pack_key_configs, save_announcement, touch_seen
 from lattice.gateway.store.database import Store
 from lattice.sealing.identity import PublicIdentity
 from lattice.sealing.key_config import KeyConfig, SignedKeyConfig, verify_key_config
@@ -62,9 +64,9 @@ class Presence:
         await self._store.write(
             save_announcement,
             link.runtime_id,
-            key_configs=list(announcement.key_configs),
-            announcement=_encode(announcement),
-            now_ms=self.now_ms(),
+            _encode(announcement),
+            pack_key_configs(announcement.key_configs),
+            self.now_ms(),
         )
         link.announce(announcement, config, encoded)
 
@@ -72,11 +74,11 @@ class Presence:
         now = self.now_ms()
         if now - self._seen.get(runtime_id, 0) >= SEEN_EVERY_MS:
             self._seen[runtime_id] = now
-            await self._store.write(touch_seen, runtime_id, now)
+            await self._store.write(touch_seen, [(runtime_id, now)])
 
 
 def newest_interactive(
-    encoded: tuple[bytes, ...] | list[bytes], identity: PublicIdentity, runtime_id: str
+    encoded: Iterable[bytes], identity: PublicIdentity, runtime_id: str
 ) -> tuple[KeyConfig | None, bytes]:
     """The newest interactive key configuration, after verifying the signature of every one."""
     newest: tuple[KeyConfig | None, bytes] = (None, b"")

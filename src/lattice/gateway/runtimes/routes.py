@@ -8,17 +8,18 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
-from lattice.core.ids import Prefix, SecretPrefix, is_id, new_id, new_secret, unb64url
+from lattice.core.ids import SecretPrefix, new_secret, unb64url
 from lattice.gateway.identity.keys import KeyRecord
+from lattice.gateway.identity.scopes import Scope
+from lattice.gateway.runtimes.bootstrap import LIFE_MS, mint_bootstrap
 from lattice.gateway.runtimes.pairing import RedemptionRequest
 from lattice.gateway.runtimes.rows import (
+    Kind,
     RuntimeRow,
     create_runtime,
     get_runtime,
     list_runtimes,
-    mint_bootstrap,
     revoke_runtime,
     set_verified,
 )
@@ -27,9 +28,7 @@ from lattice.gateway.runtimes.view import runtime_view
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
-BOOTSTRAP_MS = 10 * MINUTE_MS
-
-READ_SCOPES = ("lattice:compute:inference", "lattice:compute:personal_runtime:manage")
+READ_SCOPES = (Scope.INFERENCE, Scope.PERSONAL_RUNTIME_MANAGE)
 
 
 class NewRuntime(BaseModel):
@@ -66,7 +65,7 @@ class Redemption(BaseModel):
 class RuntimeRoutes:
     """The handlers, for one kind of runtime and the scope that manages it."""
 
-    def __init__(self, gateway: Gateway, kind: str, manage: str, read: tuple[str, ...]) -> None:
+    def __init__(self, gateway: Gateway, kind: Kind, manage: Scope, read: tuple[Scope, ...]) -> None:
         self._gateway = gateway
         self._kind = kind
         self._manage = manage
@@ -76,25 +75,22 @@ class RuntimeRoutes:
         """A record without a machine; pair it with a bootstrap token."""
         key = await self._key(request, self._manage)
         now = self._gateway.clock.now_ms()
-        runtime_id = new_id(Prefix.RUNTIME, now)
-        row = await self._gateway.store.write(
-            create_runtime,
-            runtime_id=runtime_id,
-            account_id=key.account_id,
-            kind=self._kind,
-            name=body.name or self._kind,
-            now_ms=now,
-        )
+        row = await self._gateway.store.write(create_runtime, key.account_id, self._kind, body.name or self._kind, now)
         return JSONResponse(self._view(row), 201)
 
     async def list(
-        self, request: Request, limit: int = Query(100, ge=1, le=1000), cursor: str | None = None
+        self,
+        request: Request,
+        limit: int = Query(100, ge=1, le=1000),
+        cursor: str | None = None,
+        revoked: bool = False,
     ) -> JSONResponse:
-        """The account's machines with live reachability, oldest first."""
+        """The account's machines with live reachability, newest first; revoked ones only when asked for."""
         key = await self._key(request, *self._read)
-        rows, following = await self._gateway.store.read(
-            list_runtimes, key.account_id, kind=self._kind, limit=limit, cursor=cursor
+        rows = await self._gateway.store.read(
+            list_runtimes, account_id=key.account_id, kind=self._kind, limit=limit, cursor=cursor, revoked=revoked
         )
+        following = rows[-1].id if len(rows) == limit else None
         return JSONResponse({"data": [self._view(row) for row in rows], "next_cursor": following})
 
     async def read(self, request: Request, runtime_id: str) -> JSONResponse:
@@ -106,30 +102,29 @@ class RuntimeRoutes:
         """End it for good: its credential stops working and its work fails."""
         key = await self._key(request, self._manage)
         await self._own(key, runtime_id)
-        await self._gateway.store.write(revoke_runtime, runtime_id, self._gateway.clock.now_ms())
+        now = self._gateway.clock.now_ms()
+        row = await self._gateway.store.write(revoke_runtime, key.account_id, runtime_id, now)
         self._gateway.credentials.forget()
         self._gateway.hub.drop(runtime_id)
-        return JSONResponse(self._view(await self._own(key, runtime_id)))
+        return JSONResponse(self._view(row))
 
     async def bootstrap(self, request: Request, runtime_id: str, body: NewBootstrap) -> JSONResponse:
         """A one-time token that lives ten minutes."""
         key = await self._key(request, self._manage)
         row = await self._own(key, runtime_id)
-        if row.revoked_at_ms is not None:
-            raise LatticeError("revoked_grant", f"{runtime_id} was revoked.")
         if (body.app_key is None) != (body.app_key_mac is None):
             raise LatticeError("invalid_request", "`app_key` and `app_key_mac` come together.")
         token = new_secret(SecretPrefix.BOOTSTRAP, 24)
         now = self._gateway.clock.now_ms()
         await self._gateway.store.write(
             mint_bootstrap,
-            runtime_id,
-            token_hash=self._gateway.pepper.hash(token),
-            app_key=_decode(body.app_key, "app_key"),
-            app_key_mac=_decode(body.app_key_mac, "app_key_mac"),
-            now_ms=now,
+            row,
+            self._gateway.pepper.hash(token),
+            _decode(body.app_key, "app_key"),
+            _decode(body.app_key_mac, "app_key_mac"),
+            now,
         )
-        return JSONResponse({"token": token, "expires_at_ms": now + BOOTSTRAP_MS}, 201)
+        return JSONResponse({"token": token, "expires_at_ms": now + LIFE_MS}, 201)
 
     async def confirm(self, request: Request, runtime_id: str, body: Confirmation) -> JSONResponse:
         """The owner compared the word fingerprint with the one on the machine's screen."""
@@ -137,21 +132,16 @@ class RuntimeRoutes:
         view = self._view(await self._own(key, runtime_id))
         if view["fingerprint"] is None or body.fingerprint.split() != str(view["fingerprint"]).split():
             raise LatticeError("runtime_identity_changed", "The words are not this machine's fingerprint.")
-        await self._gateway.store.write(set_verified, runtime_id)
-        return JSONResponse(self._view(await self._own(key, runtime_id)))
+        row = await self._gateway.store.write(set_verified, key.account_id, runtime_id)
+        return JSONResponse(self._view(row))
 
-    async def _key(self, request: Request, *scopes: str) -> KeyRecord:
+    async def _key(self, request: Request, *scopes: Scope) -> KeyRecord:
         key = await self._gateway.authenticate(request)
         key.require_any_scope(scopes)
         return key
 
     async def _own(self, key: KeyRecord, runtime_id: str) -> RuntimeRow:
-        row = None
-        if is_id(Prefix.RUNTIME, runtime_id):
-            row = await self._gateway.store.read(get_runtime, runtime_id)
-        if row is None or row.kind != self._kind or row.account_id != key.account_id:
-            raise LatticeError("personal_lattice_not_found", "This account has no runtime with that id.")
-        return row
+        return await self._gateway.store.read(get_runtime, runtime_id, account_id=key.account_id, kind=self._kind)
 
     def _view(self, row: RuntimeRow) -> dict[str, Any]:
         return runtime_view(row, self._gateway.hub.links.get(row.id), self._gateway.clock.now_ms())
@@ -160,8 +150,8 @@ class RuntimeRoutes:
 def router(gateway: Gateway) -> APIRouter:
     """All runtime routes."""
     api = APIRouter()
-    personal = RuntimeRoutes(gateway, "personal", "lattice:compute:personal_runtime:manage", READ_SCOPES)
-    hosted = RuntimeRoutes(gateway, "hosted", "lattice:admin", ("lattice:admin",))
+    personal = RuntimeRoutes(gateway, "personal", Scope.PERSONAL_RUNTIME_MANAGE, READ_SCOPES)
+    hosted = RuntimeRoutes(gateway, "hosted", Scope.ADMIN, (Scope.ADMIN,))
     for prefix, routes, tag in (
         ("/v1/personal-runtimes", personal, "personal runtimes"),
         ("/v1/hosted-runtimes", hosted, "hosted runtimes"),

@@ -34,7 +34,7 @@ def runtime_view(row: RuntimeRow, link: Link | None, now_ms: int) -> dict[str, A
     announced = _announcement.decode(row.announcement) if row.announcement else None
     encoded = b""
     if identity is not None:
-        _, encoded = newest_interactive(row.key_configs, identity, row.id)
+        _, encoded = newest_interactive(row.signed_key_configs, identity, row.id)
     return {
         "id": row.id,
         "name": row.name,
