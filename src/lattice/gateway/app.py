@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lattice import __version__
 from lattice.core.clock import Clock, SystemClock
@@ -112,7 +112,9 @@ class _Asgi:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self.__call__ = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 @asynccontextmanager

@@ -6,15 +6,14 @@ Pure: it looks at links and price rows that it is handed. What it cannot find it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from lattice.core.errors import LatticeError
 from lattice.core.models import CatalogueTarget, PersonalTarget
 from lattice.core.relay import ModelOffer
 from lattice.gateway.ledger import Price
 from lattice.gateway.relay.link import Link
-
-Task = Literal["chat", "embeddings"]
+from lattice.sealing.header import Task
 
 
 class Route(NamedTuple):

@@ -26,6 +26,7 @@ from lattice.gateway.runtimes.presence import Presence
 from lattice.gateway.runtimes.rows import find_runtime
 from lattice.gateway.settings import GatewaySettings
 from lattice.gateway.store.database import Store
+from lattice.sealing.header import Task
 from lattice.sealing.identity import IdentityKey
 
 
@@ -72,7 +73,7 @@ class Gateway:
             body=body,
         )
 
-    async def route(self, key: KeyRecord, target: PersonalTarget | CatalogueTarget, task: str) -> Route:
+    async def route(self, key: KeyRecord, target: PersonalTarget | CatalogueTarget, task: Task) -> Route:
         """Where the request goes, or the catalogued reason why it can go nowhere."""
         now = self.clock.now_ms()
         if isinstance(target, CatalogueTarget):

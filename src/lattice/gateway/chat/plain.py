@@ -17,9 +17,10 @@ from lattice.gateway.http.boundary import error_body
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.idempotency import Guard, StoredReply, peek
 from lattice.gateway.identity.keys import KeyRecord
-from lattice.gateway.routing import Route, Task
+from lattice.gateway.routing import Route
 from lattice.sealing.envelope import SealedRequest, seal_request
 from lattice.sealing.frames import OpenedFrame, Trailer
+from lattice.sealing.header import Task
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway

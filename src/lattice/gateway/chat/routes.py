@@ -12,7 +12,7 @@ from lattice.gateway.chat.plain import serve_plain
 from lattice.gateway.chat.sealed import serve_sealed
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.identity.scopes import Scope
-from lattice.gateway.routing import Task
+from lattice.sealing.header import Task
 from lattice.sealing.stream import MEDIA_ENVELOPE
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from lattice.gateway.chat.headers import note_gateway_time, work_headers
 from lattice.gateway.chat.service import Ticket
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.identity.keys import KeyRecord
-from lattice.gateway.routing import Task
 from lattice.sealing.envelope import Envelope
-from lattice.sealing.header import Header
+from lattice.sealing.header import Header, Task
 from lattice.sealing.key_config import KeyConfig, require_current
 from lattice.sealing.stream import MEDIA_REPLY, RecordType, encode_error, encode_frame, encode_record
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lattice.gateway.settings import GatewaySettings
 
 HEADER_SECONDS = 10.0
 
@@ -58,21 +62,34 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def make_server(app: Any, host: str, port: int, *, drain_seconds: float = 10.0) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process that runs it drains first."""
+
+    def install_signal_handlers(self) -> None:
+        """Left to `lattice.gateway.serve`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Left to `lattice.gateway.serve`."""
+        yield
+
+
+def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
     """A server for `app`, logging through structlog only."""
+    protocol = type("Protocol", (GuardedProtocol,), {"header_seconds": settings.header_seconds})
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        host=settings.host,
+        port=settings.port,
         loop="uvloop",
-        http=GuardedProtocol,
+        http=protocol,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(drain_seconds),
+        timeout_graceful_shutdown=5,
         backlog=4096,
     )
-    return uvicorn.Server(config)
+    return Server(config)
