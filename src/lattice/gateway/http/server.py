@@ -86,6 +86,7 @@ def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=75,
