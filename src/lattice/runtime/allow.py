@@ -1,4 +1,4 @@
-"""The allow-list: whose sealed work this machine opens. Changes by `lattice-ctl apps` reach a running daemon at once."""
+"""The allow-list: whose sealed work this machine opens. A running daemon sees a change at once."""
 
 from __future__ import annotations
 

@@ -53,6 +53,8 @@ def require_safe_url(url: str, allow_plain_http: bool) -> str:
     """The address without a trailing slash; plain http to another machine only where the settings permit it."""
     scheme, host, _ = origin_of(url)
     if scheme == "http" and host != "localhost" and not allow_plain_http:
-        message = "The gateway's address is http:// on another machine: credentials would travel in clear. Use https://."
+        message = (
+            "The gateway's address is http:// on another machine: credentials would travel in clear. Use https://."
+        )
         raise LatticeError("config_invalid", message)
     return url.rstrip("/")

@@ -9,6 +9,7 @@ import msgspec
 from lattice.core.chat import Usage
 from lattice.core.errors import LatticeError
 from lattice.runtime.engines.sse import event_data
+from lattice.sealing.frames import MAX_TOKENS
 
 
 class _Delta(msgspec.Struct):
@@ -25,15 +26,30 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Usage(msgspec.Struct):
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+
+
 class _Answer(msgspec.Struct):
     model: Any = None
     choices: list[_Choice] | None = None
-    usage: Usage | None = None
+    usage: _Usage | None = None
     error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_any = msgspec.json.Decoder().decode
+
+
+def _count_of(value: Any) -> int:
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0
+
+
+def _usage(usage: _Usage | None) -> Usage:
+    if usage is None:
+        return Usage()
+    return Usage(_count_of(usage.prompt_tokens), _count_of(usage.completion_tokens))
 
 
 def _parse(data: bytes) -> _Answer:
@@ -82,8 +98,8 @@ class StreamRewriter:
 
     @property
     def tokens(self) -> int:
-        """Completion tokens so far: deltas counted, until the engine's own usage says better."""
-        return self._counted if self.usage is None else self.usage.completion_tokens
+        """Completion tokens so far, never falling: deltas counted, until the engine's own usage says more."""
+        return max(self._counted, self.usage.completion_tokens if self.usage else 0)
 
     @property
     def complete(self) -> bool:
@@ -113,7 +129,7 @@ class StreamRewriter:
         for choice in answer.choices or ():
             self._count(choice)
         if answer.usage is not None:
-            self.usage = answer.usage
+            self.usage = _usage(answer.usage)
             if not answer.choices and not self._keep_usage:
                 return b""
         renamed = self._name.rewrite(data, answer.model)
@@ -147,7 +163,7 @@ def rewrite_whole(body: bytes, model: str) -> WholeReply:
     answer = _parse(body)
     reasons = [choice.finish_reason for choice in answer.choices or ()]
     payload = ModelName(model).rewrite(body, answer.model)
-    return WholeReply(payload, answer.usage or Usage(), reasons[0] if reasons else None)
+    return WholeReply(payload, _usage(answer.usage), reasons[0] if reasons else None)
 
 
 def error_payload(status: int, body: bytes) -> bytes:

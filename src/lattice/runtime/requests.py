@@ -21,7 +21,9 @@ def prepare_chat(body: dict[str, Any], model: str, max_output_tokens: int, strea
     if stream:
         body["stream"] = True
         options = body.get("stream_options")
-        body["stream_options"] = {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
+        body["stream_options"] = (
+            {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
+        )
     elif body.get("stream") or body.get("stream_options") is not None:
         body["stream"] = False
         body.pop("stream_options", None)

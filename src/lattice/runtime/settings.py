@@ -1,7 +1,7 @@
 """The daemon's settings: one typed object, one TOML file, one environment prefix.
 
-Order, the first that gives a value wins: `LATTICE_…` variables (`LATTICE_ENGINE__KIND`), then one file (`--config`, else
-`LATTICE_CONFIG_PATH`, else the user's config.toml), then the defaults below.
+Order, the first that gives a value wins: `LATTICE_…` variables (`LATTICE_ENGINE__KIND`), then one file (`--config`,
+else `LATTICE_CONFIG_PATH`, else the user's config.toml), then the defaults below.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class _Section(BaseModel):
 class GatewaySettings(_Section):
     """Which gateway `relay connect` and `ping` talk to."""
 
-    url: str = Field("http://127.0.0.1:8400", description="Address of the gateway.")
-    allow_plain_http: bool = Field(False, description="Permit http:// to another machine. Unsafe outside a private net.")
+    url: str = Field(default="http://127.0.0.1:8400", description="Address of the gateway.")
+    allow_plain_http: bool = Field(default=False, description="Permit http:// to another machine: unsafe.")
 
 
 class ModelSettings(_Section):
@@ -39,34 +39,46 @@ class ModelSettings(_Section):
     id: str
     tasks: tuple[Literal["chat", "embeddings"], ...] = ("chat",)
     tools: bool = True
-    context: int | None = Field(None, ge=1)
-    default_max_output_tokens: int = Field(1024, ge=1)
+    context: int | None = Field(default=None, ge=1)
+    default_max_output_tokens: int = Field(default=1024, ge=1)
 
 
 class EngineSettings(_Section):
     """The local model: a GGUF file through llama.cpp, or any OpenAI-compatible server."""
 
-    kind: Literal["llama", "openai"] = Field("llama", description="llama: a GGUF file. openai: a local server.")
-    base_url: str = Field("http://127.0.0.1:11434/v1", description="openai: the server's /v1 address (Ollama's here).")
-    api_key: SecretStr | None = Field(None, description="openai: the server's own key, if it wants one.")
-    default_model: str | None = Field(None, description="openai: the model for requests that name only this machine.")
-    models: tuple[ModelSettings, ...] = Field((), description="openai: serve only these; empty asks the server.")
-    model: Path | None = Field(None, description="llama: a GGUF file; unset takes the fetched SmolLM2-135M.")
-    model_id: str | None = Field(None, description="llama: public name of the model; unset derives it from the file.")
-    embedding_model: Path | None = Field(None, description="llama: a second GGUF file that makes embeddings.")
-    context: int = Field(4096, ge=256, description="llama: context tokens for each request.")
-    threads: int = Field(0, ge=0, description="llama: CPU threads, 0 lets llama.cpp choose.")
-    gpu_layers: int | None = Field(None, ge=0, description="llama: layers on the GPU, unset lets llama.cpp choose.")
-    concurrency: int = Field(2, ge=1, le=1024, description="Requests that run at once.")
-    queue: int = Field(32, ge=0, le=65_536, description="Requests that may wait; more are refused with queue_full.")
+    kind: Literal["llama", "openai"] = Field(default="llama", description="llama: a GGUF file. openai: a local server.")
+    base_url: str = Field(
+        default="http://127.0.0.1:11434/v1", description="openai: the server's /v1 address (Ollama's here)."
+    )
+    api_key: SecretStr | None = Field(default=None, description="openai: the server's own key, if it wants one.")
+    default_model: str | None = Field(
+        default=None, description="openai: the model for requests that name only this machine."
+    )
+    models: tuple[ModelSettings, ...] = Field(
+        default=(), description="openai: serve only these; empty asks the server."
+    )
+    model: Path | None = Field(default=None, description="llama: a GGUF file; unset takes the fetched SmolLM2-135M.")
+    model_id: str | None = Field(
+        default=None, description="llama: public name of the model; unset derives it from the file."
+    )
+    embedding_model: Path | None = Field(default=None, description="llama: a second GGUF file that makes embeddings.")
+    context: int = Field(default=4096, ge=256, description="llama: context tokens for each request.")
+    threads: int = Field(default=0, ge=0, description="llama: CPU threads, 0 lets llama.cpp choose.")
+    gpu_layers: int | None = Field(
+        default=None, ge=0, description="llama: layers on the GPU, unset lets llama.cpp choose."
+    )
+    concurrency: int = Field(default=2, ge=1, le=1024, description="Requests that run at once.")
+    queue: int = Field(
+        default=32, ge=0, le=65_536, description="Requests that may wait; more are refused with queue_full."
+    )
 
 
 class LocalApiSettings(_Section):
     """The OpenAI-compatible endpoint on loopback, for use without a gateway."""
 
-    enabled: bool = Field(True, description="Serve /v1 and /status on loopback.")
-    host: str = Field("127.0.0.1", description="A loopback address; nothing else is accepted.")
-    port: int = Field(DEFAULT_LOCAL_PORT, ge=0, le=65_535, description="0 picks a free port.")
+    enabled: bool = Field(default=True, description="Serve /v1 and /status on loopback.")
+    host: str = Field(default="127.0.0.1", description="A loopback address; nothing else is accepted.")
+    port: int = Field(default=DEFAULT_LOCAL_PORT, ge=0, le=65_535, description="0 picks a free port.")
 
     @field_validator("host")
     @classmethod
@@ -83,22 +95,30 @@ class LocalApiSettings(_Section):
 class LogSettings(_Section):
     """What the daemon writes to stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error.")
-    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, else JSON."
+    )
 
 
 class DaemonSettings(BaseSettings):
     """Everything that can be set; `lattice-ctl config show` prints each value with its source."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LATTICE_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix="LATTICE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     state_dir: Path = Field(default_factory=paths.default_state_dir, description="Keys, pairing, allow-list, log.")
-    gateway: GatewaySettings = GatewaySettings()
-    engine: EngineSettings = EngineSettings()
-    local_api: LocalApiSettings = LocalApiSettings()
-    log: LogSettings = LogSettings()
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    local_api: LocalApiSettings = Field(default_factory=LocalApiSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
 
     @field_validator("state_dir")
     @classmethod
@@ -141,6 +161,32 @@ def load_settings(config: Path | None = None) -> LoadedSettings:
     sources |= {key: str(file) for key in flatten(table) if key in sources}
     sources |= {key: _variable(key) for key in flatten(environment) if key in sources}
     return LoadedSettings(settings, file, sources)
+
+
+class SettingRow(NamedTuple):
+    """One setting as `config show` prints it."""
+
+    key: str
+    value: Any
+    source: str
+    description: str
+
+
+def describe(loaded: LoadedSettings) -> list[SettingRow]:
+    """Every setting with its value (secrets masked), source and meaning."""
+    values = flatten(loaded.settings.model_dump(mode="json"))
+    return [SettingRow(key, values[key], source, _description(key)) for key, source in loaded.sources.items()]
+
+
+def _description(key: str) -> str:
+    model: type[BaseModel] = DaemonSettings
+    description = ""
+    for step in key.split("."):
+        field = model.model_fields[step]
+        description = field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return description
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

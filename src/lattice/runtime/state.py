@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace `path` so that a crash leaves the old content or the new, never a mixture, and never a readable secret."""
+    """Replace `path` so that a crash leaves the old content or the new, and nobody else can read it meanwhile."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
@@ -103,6 +103,8 @@ class StateDir:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LatticeError("daemon_already_running", f"A daemon already uses {self.root}.") from None
+            os.truncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())  # for `daemon stop`; whether one runs, only the lock says
             yield
         finally:
             os.close(descriptor)

@@ -17,6 +17,7 @@ from lattice.core.errors import LatticeError
 from lattice.core.relay import ModelOffer
 from lattice.runtime.engines.base import EngineReply
 from lattice.runtime.engines.openai import OpenAIEngine
+from lattice.runtime.models import digest_of
 
 LOAD_TIMEOUT_S = 600
 
@@ -26,7 +27,7 @@ class LlamaModel(msgspec.Struct, frozen=True):
 
     path: Path
     model_id: str
-    digest: str | None = None
+    expected_digest: str | None = None
     context: int = 4096
     parallel: int = 1
     threads: int = 0
@@ -43,6 +44,7 @@ class LlamaEngine:
         self._process: asyncio.subprocess.Process | None = None
         self._client: OpenAIEngine | None = None
         self._tools = False
+        self._digest: str | None = None
         self._starting = asyncio.Lock()
 
     @property
@@ -61,6 +63,7 @@ class LlamaEngine:
                 raise LatticeError("engine_unavailable", message)
             try:
                 await self._launch()
+                await self._check_digest()
             except BaseException:
                 await self._end()
                 raise
@@ -79,7 +82,7 @@ class LlamaEngine:
             ModelOffer(
                 id=self._model.model_id,
                 tasks=(task,),
-                digest=self._model.digest,
+                digest=self._digest,
                 context=self._model.context,
                 default_max_output_tokens=min(1024, self._model.context // 2),
                 tools=self._tools,
@@ -111,6 +114,13 @@ class LlamaEngine:
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.returncode is None and self._client is not None
+
+    async def _check_digest(self) -> None:
+        model = self._model
+        self._digest = await asyncio.to_thread(digest_of, model.path)
+        if model.expected_digest is not None and self._digest != model.expected_digest:
+            message = f"{model.path} is not the file that {model.model_id} must be: its SHA-256 is {self._digest}."
+            raise LatticeError("model_digest_mismatch", message)
 
     async def _launch(self) -> None:
         self._process = await asyncio.create_subprocess_exec(

@@ -1,8 +1,8 @@
 """The process that holds llama.cpp: `python -m lattice.runtime.engines.llama_child`, told what to load on stdin.
 
-A process of its own, because xllamacpp holds the interpreter lock while it loads a model, because a crash in native code
-must not take the daemon along, and because its memory goes back at once when it ends. It ends when its stdin closes,
-so it never outlives the daemon.
+A process of its own, because xllamacpp holds the interpreter lock while it loads a model, because a crash in native
+code must not take the daemon along, and because its memory goes back at once when it ends. It ends when its stdin
+closes, so it never outlives the daemon.
 """
 
 from __future__ import annotations
