@@ -204,7 +204,7 @@ def open_request(envelope: Envelope, key_pair: WorkKeyPair, runtime: str) -> Ope
     if header.runtime != runtime:
         raise LatticeError("envelope_invalid", "The sealed work is for another runtime.")
     if header.key_id != key_pair.key_id or header.suite is not key_pair.suite:
-        raise LatticeError("work_key_expired", f"The work was sealed to the work key {header.key_id}.")
+        raise LatticeError("work_key_expired", f"The work was not sealed to the work key {key_pair.key_id}.")
     work_key = key_pair.unwrap(envelope.enc, envelope.wrapped_key, envelope.header)
     body = open_body(work_key, envelope.header_hash, envelope.frames)
     return OpenedRequest(header, body, work_key, envelope.header_hash)

@@ -11,34 +11,19 @@ import os
 
 import msgspec
 
-from lattice.core.chat import Usage
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url
 from lattice.sealing.cipher import REPLY_LABEL, TAG_BYTES, FrameCipher
 from lattice.sealing.secret import Secret
-from lattice.sealing.wire import FieldReader, decode_json, pack
+from lattice.sealing.trailer import MAX_TOKENS, MAX_TRAILER_BYTES, Trailer, join_trailer, split_trailer, usage_in_range
+
+__all__ = ["MAX_REPLY_FRAME", "MAX_REPLY_PAYLOAD", "OpenedFrame", "ReplyOpener", "ReplySealer", "Trailer"]
 
 SALT_BYTES = 32
 MAX_ATTEMPT = 2**32 - 1
-MAX_TOKENS = 2**53 - 1
-MAX_TRAILER_BYTES = 4096
 MAX_REPLY_PAYLOAD = 16 * 1024 * 1024
 MAX_REPLY_FRAME = MAX_REPLY_PAYLOAD + MAX_TRAILER_BYTES + 4 + 4 + SALT_BYTES + TAG_BYTES
 _PREFIX = 4 + SALT_BYTES
-
-
-class Trailer(msgspec.Struct, frozen=True, kw_only=True):
-    """How the reply ended, sealed inside its last frame. `ReplySealer` fills in `transcript_hash`."""
-
-    status: int = 200
-    finish_reason: str | None = None
-    usage: Usage = Usage()
-    transcript_hash: str = ""
-    model_digest: str | None = None
-
-
-_trailer_decoder = msgspec.json.Decoder(Trailer)
-_encoder = msgspec.json.Encoder()
 
 
 class OpenedFrame(Secret):
@@ -78,23 +63,28 @@ class ReplySealer(Secret):
         """The next frame. `tokens` is the count delivered up to and including it, and never falls."""
         if tokens < self.tokens:
             raise ValueError("the cumulative token count fell")
+        self._admit(payload, tokens)
         self._transcript.update(payload)
-        return self._seal(payload, payload, tokens, final=False)
+        return self._seal(payload, tokens, final=False)
 
     def seal_final(self, payload: bytes, trailer: Trailer) -> bytes:
         """The last frame, under the token count `trailer.usage.completion_tokens`, which may correct earlier ones."""
-        self._transcript.update(payload)
-        trailer = msgspec.structs.replace(trailer, transcript_hash=b64url(self._transcript.digest()))
-        encoded = _encoder.encode(trailer)
-        if len(encoded) > MAX_TRAILER_BYTES:
-            raise ValueError("the trailer is too long")
-        return self._seal(pack(encoded) + payload, payload, trailer.usage.completion_tokens, final=True)
+        if not usage_in_range(trailer.usage):
+            raise ValueError("the usage is out of range")
+        tokens = trailer.usage.completion_tokens
+        self._admit(payload, tokens)
+        transcript = self._transcript.copy()  # kept clean: a refused trailer must not spoil a second try
+        transcript.update(payload)
+        trailer = msgspec.structs.replace(trailer, transcript_hash=b64url(transcript.digest()))
+        return self._seal(join_trailer(trailer, payload), tokens, final=True)
 
-    def _seal(self, plaintext: bytes, payload: bytes, tokens: int, *, final: bool) -> bytes:
+    def _admit(self, payload: bytes, tokens: int) -> None:
         if self.finished:
             raise ValueError("the reply has ended")
         if len(payload) > MAX_REPLY_PAYLOAD or not 0 <= tokens <= MAX_TOKENS:
             raise ValueError("the payload or the token count is out of range")
+
+    def _seal(self, plaintext: bytes, tokens: int, *, final: bool) -> bytes:
         self.finished = final
         self.tokens = tokens
         frame = self._prefix + self._cipher.seal(plaintext, _extra(self.attempt, tokens), final)
@@ -153,7 +143,7 @@ class ReplyOpener(Secret):
         """Open the next frame, or raise `reply_invalid`: replayed, reordered, altered, miscounted, of another attempt
         or after the end."""
         if self._failed or self.finished:
-            raise LatticeError("reply_invalid", "A frame came after the reply had ended.")
+            raise LatticeError("reply_invalid", "A frame came after the reply had ended or failed.")
         self._failed = True
         opened = self._open(frame, tokens, final)
         self._frames.update(frame)
@@ -190,12 +180,10 @@ class ReplyOpener(Secret):
         return self._cipher, frame[_PREFIX:]
 
     def _close(self, plaintext: bytes, tokens: int) -> OpenedFrame:
-        reader = FieldReader(plaintext, "reply's last frame", "reply_invalid")
-        trailer = decode_json(_trailer_decoder, reader.field(MAX_TRAILER_BYTES), "reply's trailer", "reply_invalid")
-        payload = plaintext[reader.offset :]
+        trailer, payload = split_trailer(plaintext)
         self._transcript.update(payload)
         if trailer.transcript_hash != b64url(self._transcript.digest()):
             raise LatticeError("reply_invalid", "The reply's transcript hash is wrong.")
-        if trailer.usage.completion_tokens != tokens or trailer.usage.prompt_tokens < 0:
+        if trailer.usage.completion_tokens != tokens:
             raise LatticeError("reply_invalid", "The reply's usage differs from its token count.")
         return OpenedFrame(payload, trailer)

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from lattice.core.clock import DAY_MS
 from lattice.core.errors import LatticeError
-from lattice.sealing.key_config import ShortText, TimeMs
+from lattice.sealing.key_config import IdText, TimeMs
 from lattice.sealing.suites import Suite
 from lattice.sealing.wire import decode_json
 
@@ -17,6 +17,7 @@ MAX_HEADER_BYTES = 4096
 MAX_LIFE_MS = 7 * DAY_MS
 
 Task = Literal["chat", "embeddings"]
+ModelText = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,256}\Z")]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,13 +25,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     version: Literal[1] = 1
     suite: Suite
-    runtime: ShortText
-    key_id: ShortText
-    work_id: ShortText
+    runtime: IdText
+    key_id: IdText
+    work_id: IdText
     sender: Annotated[str, Meta(min_length=43, max_length=43)]
     issued_at_ms: TimeMs
     expires_at_ms: TimeMs
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: ModelText
     max_output_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     stream: bool
     task: Task

@@ -23,7 +23,7 @@ MAX_CONFIG_BYTES = 4096
 
 Purpose = Literal["interactive", "durable"]
 TimeMs = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-ShortText = Annotated[str, Meta(min_length=1, max_length=64)]
+IdText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 
 
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,8 +31,8 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     for longer (`destroy_at_ms`), so that work sealed in the last minute still opens."""
 
     version: Literal[1] = 1
-    runtime: ShortText
-    key_id: ShortText
+    runtime: IdText
+    key_id: IdText
     purpose: Purpose
     suite: Suite
     public_key: str

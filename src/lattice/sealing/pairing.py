@@ -19,7 +19,7 @@ PAIRING_LABEL = b"lattice pairing runtime v1"
 REDEMPTION_LABEL = b"lattice redemption v1"
 SECRET_BYTES = 32
 
-_GATEWAY_PART = re.compile(rf"{SecretPrefix.BOOTSTRAP.value}_[A-Za-z0-9_-]{{16,128}}")
+_GATEWAY_PART = re.compile(rf"{SecretPrefix.BOOTSTRAP.value}_[A-Za-z0-9_-]{{1,256}}")
 
 
 def new_pairing_secret() -> str:
@@ -38,8 +38,11 @@ def _secret_bytes(secret: str) -> bytes:
 
 
 def bootstrap_string(gateway_part: str, secret: str) -> str:
-    """What a person pastes on the machine: `lbt_….<pairing secret>`."""
-    return f"{gateway_part}.{secret}"
+    """What a person pastes on the machine: `lbt_….<pairing secret>`. Only this string ever holds both."""
+    text = f"{gateway_part}.{secret}"
+    if split_bootstrap(text) != (gateway_part, secret):
+        raise LatticeError("bootstrap_token_invalid", "The bootstrap token is not of the form `lbt_…`.")
+    return text
 
 
 def split_bootstrap(text: str) -> tuple[str, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,8 +10,11 @@ from msgspec import Meta
 from lattice.core.chat import Usage
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url
+from lattice.sealing.frames import MAX_ATTEMPT
+from lattice.sealing.header import ModelText
 from lattice.sealing.identity import SIGNATURE_BYTES, IdentityKey, PublicIdentity
-from lattice.sealing.key_config import ShortText, TimeMs
+from lattice.sealing.key_config import IdText, TimeMs
+from lattice.sealing.trailer import DigestText, Status, usage_in_range
 from lattice.sealing.wire import FieldReader, decode_json, pack
 
 RECEIPT_LABEL = b"lattice receipt v1"
@@ -25,16 +27,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Both hashes are SHA-256 as unpadded base64url; `frames_hash` covers the reply's ciphertext frames in order."""
 
     version: Literal[1] = 1
-    runtime: ShortText
-    work_id: ShortText
-    attempt: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    runtime: IdText
+    work_id: IdText
+    attempt: Annotated[int, Meta(ge=0, le=MAX_ATTEMPT)]
     envelope_hash: HashText
     frames_hash: HashText
     usage: Usage
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
-    model_digest: Annotated[str, Meta(max_length=128)] | None = None
+    model: ModelText
+    model_digest: DigestText | None = None
     finished_at_ms: TimeMs
-    status: Annotated[int, Meta(ge=100, le=599)] = 200
+    status: Status = 200
 
 
 _decoder = msgspec.json.Decoder(Receipt)
@@ -61,9 +63,17 @@ class SignedReceipt(msgspec.Struct, frozen=True):
         return cls(receipt, signature)
 
 
+def _decode(data: bytes) -> Receipt:
+    receipt = decode_json(_decoder, data, "receipt", "receipt_invalid")
+    if not usage_in_range(receipt.usage):
+        raise LatticeError("receipt_invalid", "The receipt's usage is out of range.")
+    return receipt
+
+
 def sign_receipt(identity: IdentityKey, receipt: Receipt) -> SignedReceipt:
-    """Encode once and sign those bytes."""
+    """Encode once and sign those bytes, or raise `receipt_invalid` for what no verifier would accept."""
     encoded = _encoder.encode(receipt)
+    _decode(encoded)
     return SignedReceipt(encoded, identity.sign(RECEIPT_LABEL, encoded))
 
 
@@ -80,12 +90,10 @@ def verify_receipt(
     Raises `receipt_invalid`. The caller still compares `usage` with the sealed trailer's, where it can open that.
     """
     identity.verify(RECEIPT_LABEL, signed.receipt, signed.signature, "receipt_invalid")
-    receipt = decode_json(_decoder, signed.receipt, "receipt", "receipt_invalid")
-    if receipt.usage.prompt_tokens < 0 or receipt.usage.completion_tokens < 0:
-        raise LatticeError("receipt_invalid", "The receipt's usage is negative.")
-    if not hmac.compare_digest(receipt.envelope_hash, b64url(envelope_hash)):
+    receipt = _decode(signed.receipt)
+    if receipt.envelope_hash != b64url(envelope_hash):
         raise LatticeError("receipt_invalid", "The receipt is for other work.")
-    if not hmac.compare_digest(receipt.frames_hash, b64url(frames_hash)):
+    if receipt.frames_hash != b64url(frames_hash):
         raise LatticeError("receipt_invalid", "The receipt is for another reply.")
     if attempt is not None and receipt.attempt != attempt:
         raise LatticeError("receipt_invalid", "The receipt is for another attempt.")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lattice.core.errors import LatticeError, error_from_body
-from lattice.sealing.frames import MAX_REPLY_FRAME, MAX_TOKENS
+from lattice.sealing.frames import MAX_REPLY_FRAME
+from lattice.sealing.trailer import MAX_TOKENS
 
 MEDIA_ENVELOPE = "application/vnd.lattice.sealed-work"
 MEDIA_REPLY = "application/vnd.lattice.sealed-reply"
