@@ -127,9 +127,7 @@ class InstantRuntime:
         for work in works:
             frames += self._frames(work)
         body = _pack(FramesRequest(session, tuple(frames)))
-        async with self._http.post(
-            self._gateway + "/v1/relay/frames", data=body, headers=self._headers
-        ) as response:
+        async with self._http.post(self._gateway + "/v1/relay/frames", data=body, headers=self._headers) as response:
             await response.read()
 
     def _frames(self, work: LeasedWork) -> list[ResultFrame]:

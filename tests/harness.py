@@ -56,7 +56,7 @@ REDEMPTIONS = "/v1/personal-runtime-bootstrap-redemptions"
 _pack = msgspec.msgpack.encode
 
 
-def whole_answer(text: str = "four", usage: Usage = Usage(12, 3)) -> bytes:  # noqa: B008
+def whole_answer(text: str = "four", usage: Usage = Usage(12, 3)) -> bytes:
     """A non-streamed chat completion."""
     return msgspec.json.encode(
         {
@@ -287,7 +287,7 @@ class ScriptedRuntime:
         """Check the sender, open the work and start its reply."""
         return Answer(self, work)
 
-    async def serve_one(self, answer: bytes | None = None, usage: Usage = Usage(12, 3)) -> LeasedWork:  # noqa: B008
+    async def serve_one(self, answer: bytes | None = None, usage: Usage = Usage(12, 3)) -> LeasedWork:
         """Take one work and answer it, streamed or whole as its header asks."""
         work = await self.take()
         opened = self.open(work)

@@ -22,7 +22,9 @@ def sdk(live: LiveGateway, **kwargs: object) -> openai.AsyncOpenAI:
 async def test_an_unmodified_sdk_gets_an_answer(live: LiveGateway, runtime: ScriptedRuntime) -> None:
     serving = await background(runtime)
     async with sdk(live) as client:
-        answer = await client.chat.completions.create(model=runtime.model, messages=[{"role": "user", "content": "2+2"}])
+        answer = await client.chat.completions.create(
+            model=runtime.model, messages=[{"role": "user", "content": "2+2"}]
+        )
     serving.cancel()
     assert answer.choices[0].message.content == "four"
     assert answer.usage.total_tokens == 15
