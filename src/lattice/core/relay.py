@@ -59,10 +59,15 @@ class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PollRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`POST /v1/relay/poll`. `ack` is the `seq` of the last reply received in this session, 0 before the first."""
+    """`POST /v1/relay/poll`. `ack` is the `seq` of the last reply received in this session, 0 before the first.
+
+    `instance` is random per daemon process: a session of another instance means that the old process is gone, and
+    with it everything that it was working on; a new session of the same instance goes on with its leases.
+    """
 
     protocol: int
     session: str
+    instance: str
     ack: int = 0
     announce: Announcement | None = None
     draining: bool = False

@@ -1,0 +1,1 @@
+"""The control plane: HTTP API, identity, admission, routing, relay, ledger and their store."""

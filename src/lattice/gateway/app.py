@@ -1,0 +1,155 @@
+"""Assembles a gateway: opens its parts, mounts its routes, and runs the loops that keep money and leases true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lattice import __version__
+from lattice.core.clock import Clock, SystemClock
+from lattice.core.errors import LatticeError
+from lattice.core.ids import Prefix, new_id
+from lattice.gateway import api_models, health
+from lattice.gateway.catalogue import DEFAULT_PRICES, Catalogue
+from lattice.gateway.chat.routes import InferenceEndpoint
+from lattice.gateway.chat.service import WorkService
+from lattice.gateway.http.boundary import Boundary
+from lattice.gateway.http.errors import install_error_handlers
+from lattice.gateway.idempotency import purge
+from lattice.gateway.identity.cache import KeyCache
+from lattice.gateway.identity.owner import OwnerKey, bootstrap_owner
+from lattice.gateway.identity.pepper import load_pepper
+from lattice.gateway.identity.rates import RequestRates
+from lattice.gateway.keyfile import read_or_create
+from lattice.gateway.ledger import put_price, reap, recover
+from lattice.gateway.metrics import Metrics
+from lattice.gateway.relay.hub import Hub
+from lattice.gateway.relay.routes import RelayEndpoints
+from lattice.gateway.runtimes import routes as runtime_routes
+from lattice.gateway.runtimes.credentials import RuntimeCredentials
+from lattice.gateway.runtimes.pairing import Pairing
+from lattice.gateway.runtimes.presence import Presence
+from lattice.gateway.settings import GatewaySettings
+from lattice.gateway.state import Gateway
+from lattice.gateway.store.database import Store
+from lattice.sealing.identity import IdentityKey
+
+_log = structlog.get_logger("lattice.gateway")
+
+UPKEEP_SECONDS = 5.0
+
+
+async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) -> tuple[Gateway, OwnerKey | None]:
+    """Open the store and build every part. The owner's key comes back only on the very first start."""
+    clock = clock or SystemClock()
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = await Store.open(settings.database)
+    pepper = load_pepper(settings.data_dir / "pepper")
+    owner = await store.write(bootstrap_owner, pepper, clock.now_ms())
+    if owner is not None:
+        for price in DEFAULT_PRICES:
+            await store.write(put_price, price)
+    sender = IdentityKey.from_bytes(
+        read_or_create(settings.data_dir / "gateway.key", lambda: IdentityKey.generate().to_bytes())
+    )
+    gateway_id = _gateway_id(settings.data_dir, clock)
+    left = await store.write(recover, gateway_id, clock.now_ms())
+    if left:
+        _log.warning("recovered", voided=len(left))
+    metrics = Metrics()
+    hub = Hub(store, clock, metrics, gateway_id)
+    gateway = Gateway(
+        settings=settings,
+        clock=clock,
+        store=store,
+        pepper=pepper,
+        keys=KeyCache(store, pepper, clock),
+        rates=RequestRates(clock),
+        metrics=metrics,
+        hub=hub,
+        catalogue=Catalogue(store, clock),
+        works=WorkService(store, hub, clock, metrics, int(settings.execution_seconds * 1000)),
+        credentials=RuntimeCredentials(store, pepper, clock),
+        presence=Presence(hub, store, clock, settings.max_queue),
+        pairing=Pairing(store, pepper, clock, settings.origin, sender.public.text),
+        sender_key=sender,
+    )
+    return gateway, owner
+
+
+def make_app(gateway: Gateway) -> ASGIApp:
+    """The ASGI application of an open gateway."""
+    relay = RelayEndpoints(gateway.hub, gateway.credentials, gateway.presence, gateway.settings.origin)
+    control = FastAPI(title="Lattice", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    install_error_handlers(control)
+    for router in (
+        runtime_routes.router(gateway),
+        api_models.router(gateway),
+        health.router(gateway),
+    ):
+        control.include_router(router)
+    hot = [
+        Route("/v1/chat/completions", InferenceEndpoint(gateway, "chat"), methods=["POST"]),
+        Route("/v1/embeddings", InferenceEndpoint(gateway, "embeddings"), methods=["POST"]),
+        *(Route(f"/v1/relay/{name}", _Asgi(getattr(relay, name)), methods=["POST"]) for name in _RELAY),
+    ]
+    inner = Router(hot, default=control, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
+    return Boundary(inner, gateway.clock, gateway.metrics)
+
+
+_RELAY = ("poll", "frames", "renew", "fail")
+
+
+class _Asgi:
+    """Starlette takes functions for request handlers; an object is taken as ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+@asynccontextmanager
+async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
+    tasks = [
+        asyncio.create_task(gateway.hub.sweep_forever(), name="sweep"),
+        asyncio.create_task(_upkeep_forever(gateway), name="upkeep"),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        with suppress(LatticeError):
+            await gateway.keys.flush()
+        await gateway.store.close()
+
+
+async def _upkeep_forever(gateway: Gateway) -> None:
+    while True:
+        await asyncio.sleep(UPKEEP_SECONDS)
+        now = gateway.clock.now_ms()
+        try:
+            for reaped in await gateway.store.write(reap, now):
+                work = gateway.hub.works.get(reaped.work_id)
+                if work is not None:
+                    work.fail(LatticeError("lease_lost"))
+            await gateway.store.write(purge, now)
+            await gateway.keys.flush()
+        except LatticeError as error:
+            _log.warning("upkeep_failed", code=error.code)
+
+
+def _gateway_id(data_dir: Path, clock: Clock) -> str:
+    made = read_or_create(data_dir / "gateway.id", lambda: new_id(Prefix.GATEWAY, clock.now_ms()).encode())
+    return made.decode()

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible inference routes, in both sealing modes, over one admission and settlement service."""

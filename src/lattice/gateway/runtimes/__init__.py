@@ -1,0 +1,1 @@
+"""Runtimes as records: creation, pairing, credentials, presence and what their owners see of them."""

@@ -1,0 +1,51 @@
+"""Runs a gateway process: open, serve, drain on SIGTERM or SIGINT, close."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+
+from lattice.core.errors import LatticeError
+from lattice.gateway.app import make_app, open_gateway
+from lattice.gateway.http.server import make_server
+from lattice.gateway.identity.owner import OwnerKey
+from lattice.gateway.settings import GatewaySettings
+from lattice.gateway.state import Gateway
+
+
+async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey | None], None]) -> None:
+    """Serve until a signal comes. `on_ready` runs once the port is bound."""
+    listener = _listen(settings.host, settings.port)
+    if settings.port == 0:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    gateway, owner = await open_gateway(settings)
+    server = make_server(make_app(gateway), settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    on_ready(gateway, owner)
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not serving.done():
+        await gateway.hub.drain(settings.drain_seconds)
+        server.should_exit = True
+    await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise LatticeError("config_invalid", f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+    listener.listen(4096)
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,39 @@
+"""Everything an operator can set, with its default. Environment prefix `LATTICE_GATEWAY_`, or the `[gateway]` table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class GatewaySettings(BaseSettings):
+    """Settings of one gateway process."""
+
+    model_config = SettingsConfigDict(env_prefix="LATTICE_GATEWAY_", extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: str = Field("", description="Origin that clients and daemons use; empty means http://host:port.")
+    data_dir: Path = Field(Path("lattice-data"), description="Folder for the database and the gateway's keys.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in `data_dir`.")
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest request body.")
+    body_seconds: float = Field(30.0, gt=0, description="Time for a request body to arrive.")
+    header_seconds: float = Field(10.0, gt=0, description="Time for request headers to arrive.")
+    execution_seconds: float = Field(600.0, gt=0, description="Time for a runtime to finish a work.")
+    keep_alive_seconds: float = Field(15.0, gt=0, description="Silence after which a stream gets a comment.")
+    max_queue: int = Field(256, ge=0, description="Works that may wait for one runtime.")
+    drain_seconds: float = Field(20.0, ge=0, description="Time for running work to finish at shutdown.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_json: bool = Field(True, description="Structured logs as JSON lines; false for people.")
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'lattice.db'}"
+
+    @property
+    def origin(self) -> str:
+        """The origin in force, without a trailing slash. Pairing binds to it."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")

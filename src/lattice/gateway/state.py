@@ -1,0 +1,114 @@
+"""The one object that holds a gateway's parts; every route is handed it and nothing is global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from lattice.core.clock import MINUTE_MS, Clock
+from lattice.core.errors import LatticeError
+from lattice.core.models import CatalogueTarget, PersonalTarget
+from lattice.gateway.catalogue import Catalogue
+from lattice.gateway.chat.service import WorkService
+from lattice.gateway.idempotency import Guard, guard
+from lattice.gateway.identity.cache import KeyCache
+from lattice.gateway.identity.keys import KeyRecord
+from lattice.gateway.identity.pepper import Pepper
+from lattice.gateway.identity.rates import RequestRates
+from lattice.gateway.metrics import Metrics
+from lattice.gateway.relay.hub import Hub
+from lattice.gateway.routing import Route, route_catalogue, route_personal
+from lattice.gateway.runtimes.credentials import RuntimeCredentials
+from lattice.gateway.runtimes.pairing import Pairing
+from lattice.gateway.runtimes.presence import Presence
+from lattice.gateway.runtimes.rows import find_runtime
+from lattice.gateway.settings import GatewaySettings
+from lattice.gateway.store.database import Store
+from lattice.sealing.header import Task
+from lattice.sealing.identity import IdentityKey
+
+
+@dataclass
+class Gateway:
+    """An open gateway."""
+
+    settings: GatewaySettings
+    clock: Clock
+    store: Store
+    pepper: Pepper
+    keys: KeyCache
+    rates: RequestRates
+    metrics: Metrics
+    hub: Hub
+    catalogue: Catalogue
+    works: WorkService
+    credentials: RuntimeCredentials
+    presence: Presence
+    pairing: Pairing
+    sender_key: IdentityKey
+
+    async def authenticate(self, request: Request) -> KeyRecord:
+        """Who is asking, on a control-plane route."""
+        return await self.authenticate_headers(request.headers)
+
+    async def authenticate_headers(self, headers: Headers) -> KeyRecord:
+        """Who is asking: `Authorization: Bearer` or `x-api-key`; live and within its requests per minute."""
+        key = await self.keys.authenticate(presented_secret(headers))
+        self.rates.require(key)
+        return key
+
+    def guard(self, key: KeyRecord, headers: Headers, route: str, body: bytes) -> Guard | None:
+        """The request's idempotency, where it names a key."""
+        name = headers.get("idempotency-key")
+        if name is None:
+            return None
+        return guard(
+            self.pepper.mac_key,
+            key_id=key.id,
+            route=route,
+            idempotency_key=name,
+            secret=presented_secret(headers),
+            body=body,
+        )
+
+    async def route(self, key: KeyRecord, target: PersonalTarget | CatalogueTarget, task: Task) -> Route:
+        """Where the request goes, or the catalogued reason why it can go nowhere."""
+        now = self.clock.now_ms()
+        if isinstance(target, CatalogueTarget):
+            price = await self.catalogue.price(target.canonical)
+            return route_catalogue(target, price, self.hub.links.values(), task, now)
+        route = route_personal(target, self.hub.links, key.account_id, task, now)
+        if route is None:
+            raise await self._unreachable(key, target.runtime_id, now)
+        return route
+
+    async def _unreachable(self, key: KeyRecord, runtime_id: str, now: int) -> LatticeError:
+        row = await self.store.read(find_runtime, runtime_id)
+        if row is None or row.account_id != key.account_id or row.kind != "personal":
+            return LatticeError("personal_lattice_not_found")
+        if row.revoked_at_ms is not None:
+            return LatticeError("runtime_unreachable", f"{runtime_id} was revoked.")
+        if row.identity_key is None:
+            return LatticeError("runtime_unreachable", f"{runtime_id} is not paired with a machine yet.")
+        link = self.hub.links.get(runtime_id)
+        seen = max(row.last_seen_ms or 0, link.last_poll_ms if link else 0)
+        if not seen:
+            return LatticeError("runtime_unreachable", f"No daemon has polled for {runtime_id} yet.")
+        minutes = max(0, now - seen) // MINUTE_MS
+        ago = f"{minutes} minutes" if minutes else "the last few seconds"
+        return LatticeError("runtime_unreachable", f"No daemon has polled for {runtime_id} in {ago}.")
+
+
+def presented_secret(headers: Headers) -> str:
+    """The developer key that a request shows. Raises `invalid_credential` where it shows none."""
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() == "bearer" and secret:
+            return secret.strip()
+    api_key = headers.get("x-api-key")
+    if api_key:
+        return api_key
+    raise LatticeError("invalid_credential", "The request shows no key.")
