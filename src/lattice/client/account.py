@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lattice.client.context import Context
@@ -17,9 +18,9 @@ def models(context: Context) -> Plan[list[dict[str, Any]]]:
     return data if isinstance(data, list) else []
 
 
-def page(context: Context, path: str, cursor: str | None, limit: int) -> Plan[Page]:
+def page(context: Context, path: str, cursor: str | None, limit: int, filters: Mapping[str, str | None]) -> Plan[Page]:
     """One page of a list. A cursor that does not move would loop for ever, so it is an error."""
-    answer = yield from context.get_json(path, limit=limit, cursor=cursor)
+    answer = yield from context.get_json(path, **filters, limit=limit, cursor=cursor)
     data, following = answer.get("data"), answer.get("next_cursor")
     if not isinstance(data, list) or (following is not None and following == cursor):
         raise LatticeError("gateway_unreachable", "The gateway answered with a malformed page.")

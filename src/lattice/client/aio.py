@@ -44,6 +44,11 @@ class AsyncComputeClient:
         self._http = http_client or httpx2.AsyncClient(timeout=timeout_of(self._context))
         self._driver = AsyncDriver(self._http)
 
+    @property
+    def base_url(self) -> str:
+        """The gateway's address."""
+        return self._context.root.removesuffix("/v1")
+
     async def list_personal_runtimes(self) -> list[PersonalRuntime]:
         """Every machine of the account, each with this app's own judgement in `trust`."""
         return await self._driver.run(personal.list_all(self._context))
@@ -182,13 +187,13 @@ class AsyncComputeClient:
         """Every usage record, newest first; pages of `limit` are fetched as the iteration goes on."""
         return self._every("/usage", limit)
 
-    def ledger_entries(self, *, limit: int = 100) -> AsyncIterator[dict[str, Any]]:
-        """Every ledger entry; pages of `limit` are fetched as the iteration goes on."""
-        return self._every("/ledger/entries", limit)
+    def ledger_entries(self, *, work_id: str | None = None, limit: int = 100) -> AsyncIterator[dict[str, Any]]:
+        """Every ledger entry, newest first, or those of one work; fetched in pages of `limit` on the way."""
+        return self._every("/ledger/entries", limit, work_id=work_id)
 
-    async def page(self, path: str, *, cursor: str | None = None, limit: int = 100) -> Page:
+    async def page(self, path: str, *, cursor: str | None = None, limit: int = 100, **filters: str | None) -> Page:
         """One page of a list route (such as `/ledger/entries`), for callers that keep the cursor themselves."""
-        return await self._driver.run(account.page(self._context, path, cursor, limit))
+        return await self._driver.run(account.page(self._context, path, cursor, limit, filters))
 
     async def close(self) -> None:
         """Close the connections that this client opened."""
@@ -209,10 +214,10 @@ class AsyncComputeClient:
     async def _stream(self, ask: Ask) -> AsyncChatStream:
         return AsyncChatStream(*await self._driver.run(open_stream(self._context, ask)))
 
-    async def _every(self, path: str, limit: int) -> AsyncIterator[dict[str, Any]]:
+    async def _every(self, path: str, limit: int, **filters: str | None) -> AsyncIterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            page = await self.page(path, cursor=cursor, limit=limit)
+            page = await self.page(path, cursor=cursor, limit=limit, **filters)
             for item in page.data:
                 yield item
             if (cursor := page.next_cursor) is None:

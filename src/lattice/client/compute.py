@@ -44,6 +44,11 @@ class ComputeClient:
         self._http = http_client or httpx2.Client(timeout=timeout_of(self._context))
         self._driver = Driver(self._http)
 
+    @property
+    def base_url(self) -> str:
+        """The gateway's address."""
+        return self._context.root.removesuffix("/v1")
+
     def list_personal_runtimes(self) -> list[PersonalRuntime]:
         """Every machine of the account, each with this app's own judgement in `trust`."""
         return self._driver.run(personal.list_all(self._context))
@@ -182,13 +187,13 @@ class ComputeClient:
         """Every usage record, newest first; pages of `limit` are fetched as the iteration goes on."""
         return self._every("/usage", limit)
 
-    def ledger_entries(self, *, limit: int = 100) -> Iterator[dict[str, Any]]:
-        """Every ledger entry; pages of `limit` are fetched as the iteration goes on."""
-        return self._every("/ledger/entries", limit)
+    def ledger_entries(self, *, work_id: str | None = None, limit: int = 100) -> Iterator[dict[str, Any]]:
+        """Every ledger entry, newest first, or those of one work; fetched in pages of `limit` on the way."""
+        return self._every("/ledger/entries", limit, work_id=work_id)
 
-    def page(self, path: str, *, cursor: str | None = None, limit: int = 100) -> Page:
+    def page(self, path: str, *, cursor: str | None = None, limit: int = 100, **filters: str | None) -> Page:
         """One page of a list route (such as `/ledger/entries`), for callers that keep the cursor themselves."""
-        return self._driver.run(account.page(self._context, path, cursor, limit))
+        return self._driver.run(account.page(self._context, path, cursor, limit, filters))
 
     def close(self) -> None:
         """Close the connections that this client opened."""
@@ -209,10 +214,10 @@ class ComputeClient:
     def _stream(self, ask: Ask) -> ChatStream:
         return ChatStream(*self._driver.run(open_stream(self._context, ask)))
 
-    def _every(self, path: str, limit: int) -> Iterator[dict[str, Any]]:
+    def _every(self, path: str, limit: int, **filters: str | None) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            page = self.page(path, cursor=cursor, limit=limit)
+            page = self.page(path, cursor=cursor, limit=limit, **filters)
             yield from page.data
             if (cursor := page.next_cursor) is None:
                 return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lattice.client.records import PersonalRuntime, decode_key_config
+from lattice.client.settings import origin_of
 from lattice.client.store import PendingPairing
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url, unb64url
@@ -32,9 +34,19 @@ def begin_mint(origin: str, runtime: str, sender: PublicIdentity, now_ms: int) -
     return Mint(pending, {"app_key": sender.text, "app_key_mac": b64url(mac)})
 
 
-def finish_mint(mint: Mint, gateway_part: str) -> str:
-    """The bootstrap string for `lattice-ctl relay connect`: shown once, and never sent to the gateway."""
-    if "." in gateway_part:
+def finish_mint(mint: Mint, answer: Mapping[str, Any]) -> str:
+    """The bootstrap string for `lattice-ctl relay connect`: shown once, and never sent to the gateway.
+
+    A gateway that knows itself by another address could never be paired with, so that is said now and not by a wrong
+    HMAC later.
+    """
+    own_origin = answer.get("origin")
+    if isinstance(own_origin, str) and origin_of(own_origin) != mint.pending.origin:
+        raise LatticeError(
+            "config_invalid", f"The gateway calls itself {origin_of(own_origin)}; use that address as the base URL."
+        )
+    gateway_part = answer.get("token")
+    if not isinstance(gateway_part, str) or "." in gateway_part:
         raise LatticeError("gateway_unreachable", "The gateway answered with a malformed bootstrap token.")
     return bootstrap_string(gateway_part, mint.pending.secret)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from lattice.client.context import Context
@@ -52,11 +53,11 @@ def bootstrap(context: Context, runtime_id: str, kind: Kind = "personal") -> Pla
     context.store.add_pending(mint.pending)
     try:
         answer = yield from context.post_json(f"{path}/bootstrap-tokens", mint.body)
+        return finish_mint(mint, answer)
     except LatticeError as error:
         if error.code != "gateway_unreachable":  # the gateway refused, so no token carries this secret
             context.store.drop_pending(mint.pending)
         raise
-    return finish_mint(mint, str(answer.get("token", "")))
 
 
 def revoke(context: Context, runtime_id: str, kind: Kind = "personal") -> Plan[PersonalRuntime]:
@@ -74,7 +75,12 @@ def confirm_fingerprint(
     data = yield from context.get_json(_path(kind, runtime_id))
     record = runtime_from(data)
     context.records.drop(context.origin, runtime_id)
-    return confirm(context.store, context.origin, record, words, context.now_ms())
+    confirmed = confirm(context.store, context.origin, record, words, context.now_ms())
+    with suppress(LatticeError):  # only so that the gateway's lists say so too; what counts is the pin
+        yield from context.post_json(
+            f"{_path(kind, runtime_id)}/fingerprint-confirmations", {"fingerprint": record.words}
+        )
+    return confirmed
 
 
 def usable(context: Context, runtime_id: str, *, fresh: bool = False) -> Plan[PersonalRuntime]:

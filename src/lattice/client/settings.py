@@ -16,6 +16,7 @@ DEFAULT_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
@@ -58,7 +59,10 @@ def normalise_base_url(text: str) -> str:
 
 
 def origin_of(url: str) -> str:
-    """Canonical `scheme://host[:port]`: lower case, default port left out, IPv6 in brackets."""
+    """Canonical `scheme://host[:port]`: lower case, no default port, IPv6 in brackets, this machine as `127.0.0.1`.
+
+    Pairing binds to it on both sides, so the three names of one loopback gateway must not be three gateways.
+    """
     try:
         parts = urlsplit(url.strip())
         port = parts.port
@@ -68,7 +72,8 @@ def origin_of(url: str) -> str:
         raise LatticeError("config_invalid", "The gateway's address must begin with http:// or https://.")
     if parts.username is not None or parts.query or parts.fragment:
         raise LatticeError("config_invalid", "The gateway's address must have no credentials, query or fragment.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = "127.0.0.1" if parts.hostname in _LOOPBACK else parts.hostname
+    host = f"[{name}]" if ":" in name else name
     shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{shown}"
 
@@ -81,3 +86,10 @@ def default_store_dir(environment: Mapping[str, str] | None = None) -> Path:
     base = env.get("XDG_CONFIG_HOME")
     root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".config"
     return root / "lattice" / "client"
+
+
+def path_segment(text: str) -> str:
+    """An id from outside, safe to put in a path."""
+    if not text or not text.replace("_", "").isalnum() or not text.isascii():
+        raise LatticeError("not_found", "That is not an id: they are made of letters, digits and `_`.")
+    return text

@@ -74,7 +74,8 @@ def test_settings_come_from_arguments_then_environment_then_defaults() -> None:
 
 def test_origins_have_one_form() -> None:
     assert origin_of("HTTP://Host:80/x") == "http://host"
-    assert origin_of("https://[::1]:8443") == "https://[::1]:8443"
+    assert origin_of("https://[2001:DB8::1]:8443") == "https://[2001:db8::1]:8443"
+    assert {origin_of(f"http://{h}:8787") for h in ("localhost", "127.0.0.1", "[::1]")} == {"http://127.0.0.1:8787"}
     assert normalise_base_url("http://h:8787/v1") == "http://h:8787"
     assert normalise_base_url("http://h/prefix/") == "http://h/prefix"
     for bad in ("gateway.test", "ftp://h", "http://u:p@h", "http://h?x=1", "http://h:99999999", ""):
