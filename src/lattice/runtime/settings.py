@@ -29,7 +29,7 @@ class _Section(BaseModel):
 class GatewaySettings(_Section):
     """Which gateway `relay connect` and `ping` talk to."""
 
-    url: str = Field(default="http://127.0.0.1:8400", description="Address of the gateway.")
+    url: str = Field(default="http://127.0.0.1:8787", description="Address of the gateway.")
     allow_plain_http: bool = Field(default=False, description="Permit http:// to another machine: unsafe.")
 
 
