@@ -47,13 +47,16 @@ def demo(
     json
         Print one JSON object as the last line.
     """
-    with reporting(json), tempfile.TemporaryDirectory(prefix="lattice-demo-") as folder:
-        with Processes(Path(folder)) as processes:
-            report = Act(processes, console(stderr=json)).play()
-            if json:
-                _print_json(report)
-            if not once:
-                _stay_up(processes)
+    with (
+        reporting(json),
+        tempfile.TemporaryDirectory(prefix="lattice-demo-") as folder,
+        Processes(Path(folder)) as processes,
+    ):
+        report = Act(processes, console(stderr=json)).play()
+        if json:
+            _print_json(report)
+        if not once:
+            _stay_up(processes)
 
 
 def _print_json(report: dict[str, Any]) -> None:
@@ -149,10 +152,10 @@ class Act:
         self._out.print(f"  sealing: {stream.sealing}", style="dim")
         if receipt is not None:
             signed = receipt.receipt
+            counts = f"{signed.usage.prompt_tokens}+{signed.usage.completion_tokens} tokens"
+            digest = (signed.model_digest or "")[:12]
             self._out.print(
-                f"  receipt: work {signed.work_id}, {signed.usage.prompt_tokens}+{signed.usage.completion_tokens} tokens,"
-                f" model {(signed.model_digest or '')[:12]}…, signature verified",
-                style="dim",
+                f"  receipt: work {signed.work_id}, {counts}, model sha256 {digest}…, signature verified", style="dim"
             )
 
     def _hosted_chat(self, client: ComputeClient) -> None:

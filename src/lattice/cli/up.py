@@ -51,9 +51,8 @@ def up(
             from lattice.gateway.serve import serve
             from lattice.gateway.settings import load_settings
         except ModuleNotFoundError as error:
-            raise LatticeError(
-                "config_invalid", f"The gateway's parts are not installed ({error.name}): pip install 'lattice[gateway]'."
-            ) from None
+            missing = f"{error.name} is not installed: pip install 'lattice[gateway]'."
+            raise LatticeError("config_invalid", missing) from None
         given = {"host": host, "port": port, "data_dir": data_dir, "public_url": public_url}
         settings = load_settings({name: value for name, value in given.items() if value is not None})
         configure_logging(settings.log_level, settings.log_json)

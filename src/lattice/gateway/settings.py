@@ -28,7 +28,7 @@ class GatewaySettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(GATEWAY_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: str = Field("", description="Origin that clients and daemons use; empty means http://host:port.")
-    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for the database and the gateway's keys.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for the database and the keys.")
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in `data_dir`.")
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest request body.")
     body_seconds: float = Field(30.0, gt=0, description="Time for a request body to arrive.")
