@@ -44,11 +44,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     ) -> float | None:
         """Seconds to wait after an error answer, or None. The catalogue must call a repeat safe, and the gateway name a
         wait; `idempotency_in_flight` is the answer to our own repeat, so it is waited out."""
-        if sent > self.max_retries or not self.retry_answers or not error.spec.retry:
+        if sent > self.max_retries or not error.spec.retry:
             return None
         if error.code == "idempotency_in_flight":
             return self._backoff(sent, jitter) if replay_safe else None
-        if error.status not in (429, 503) or error.retry_after_ms is None:
+        if not self.retry_answers or error.status not in (429, 503) or error.retry_after_ms is None:
             return None
         wait = error.retry_after_ms / 1000
         return wait + self.base_s * jitter() if wait <= self.longest_wait_s else None
