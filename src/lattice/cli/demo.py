@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lattice.client.compute import ComputeClient
+    from lattice.client.personal import Kind
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 MAX_TOKENS = 48
@@ -105,13 +106,19 @@ class Act:
 
         return ComputeClient(base_url=self._url, api_key=self._key, store=self._processes.folder / "client")
 
-    def _pair(self, client: ComputeClient, name: str, kind: str) -> str:
+    def _pair(self, client: ComputeClient, name: str, kind: Kind) -> str:
+        from lattice.client import personal
+
         with self._step(f"pairing the {name} machine and loading its model"):
-            runtime = client.create_runtime(name, kind=kind)
-            token = client.bootstrap_runtime(runtime.id, kind=kind)
+            runtime = client.run(personal.create, name, kind)
+            token = client.run(personal.bootstrap, runtime.id, kind)
             Machine(self._processes, name, self._url).connect(token).start()
-            _until(lambda: client.get_runtime(runtime.id, kind=kind).state == "reachable", f"the {name} machine")
-            _until(lambda: bool(client.get_runtime(runtime.id, kind=kind).models), "its model")
+
+            def serving() -> bool:
+                record = client.run(personal.fetch, runtime.id, kind)
+                return record.reachable and bool(record.models)
+
+            _until(serving, f"the {name} machine and its model")
             if kind == "personal":
                 client.verify_pairing(runtime.id)
         return str(runtime.id)
@@ -159,8 +166,10 @@ class Act:
             )
 
     def _hosted_chat(self, client: ComputeClient) -> None:
+        from lattice.client import account
+
         self._heading("Hosted capacity, paid with credits")
-        client.grant_credits(self._account, GRANT_MICRO, reason="demo")
+        client.run(account.grant_credits, self._account, GRANT_MICRO, "demo", None)
         stream = client.chat_stream(
             HOSTED_MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
         )
