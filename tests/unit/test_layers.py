@@ -34,7 +34,18 @@ PURE = {
 }
 """Layers that do no I/O, with the modules of the standard library's I/O side that they may name (`os.urandom`)."""
 
-IO_MODULES = {"asyncio", "socket", "sqlite3", "subprocess", "threading", "pathlib", "tempfile", "shutil", "logging", "os"}
+IO_MODULES = {
+    "asyncio",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "threading",
+    "pathlib",
+    "tempfile",
+    "shutil",
+    "logging",
+    "os",
+}
 
 THIRD_PARTY = {
     "core": {"msgspec", "pydantic"},

@@ -23,8 +23,7 @@ from lattice.cli.output import console, reporting
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lattice.client.compute import ComputeClient
-    from lattice.client.personal import Kind
+    from lattice.client.management import ManagementClient
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 MAX_TOKENS = 48
@@ -86,11 +85,11 @@ class Act:
         with self._step("starting the gateway"):
             self._url, self._key, self._account = start_gateway(self._processes)
         with self._client() as client:
-            own = self._pair(client, "own", "personal")
+            own = self._pair(client, "own")
             self._say_machine(client, own)
             self._plain_chat(own)
             self._sealed_chat(client, own)
-            self._pair(client, "hosted", "hosted")
+            self._pair(client, "hosted")
             self._hosted_chat(client)
             self._ledger(client)
         return self._report
@@ -101,29 +100,28 @@ class Act:
         with _progress(self._out, f"fetching {DEFAULT_MODEL.id}") as progress:
             fetch(DEFAULT_MODEL, progress=progress)
 
-    def _client(self) -> ComputeClient:
-        from lattice.client.compute import ComputeClient
+    def _client(self) -> ManagementClient:
+        from lattice.client.management import ManagementClient
 
-        return ComputeClient(base_url=self._url, api_key=self._key, store=self._processes.folder / "client")
+        return ManagementClient(base_url=self._url, api_key=self._key, store=self._processes.folder / "client")
 
-    def _pair(self, client: ComputeClient, name: str, kind: Kind) -> str:
-        from lattice.client import personal
-
+    def _pair(self, client: ManagementClient, name: str) -> str:
+        hosted = name == "hosted"
+        create = client.create_hosted_runtime if hosted else client.create_personal_runtime
+        bootstrap = client.bootstrap_hosted_runtime if hosted else client.bootstrap_personal_runtime
+        verify = client.verify_hosted_pairing if hosted else client.verify_pairing
         with self._step(f"pairing the {name} machine and loading its model"):
-            runtime = client.run(personal.create, name, kind)
-            token = client.run(personal.bootstrap, runtime.id, kind)
-            Machine(self._processes, name, self._url).connect(token).start()
+            runtime = create(name)
+            Machine(self._processes, name, self._url).connect(bootstrap(runtime.id)).start()
 
             def serving() -> bool:
-                record = client.run(personal.fetch, runtime.id, kind)
+                record = verify(runtime.id)
                 return record.reachable and bool(record.models)
 
             _until(serving, f"the {name} machine and its model")
-            if kind == "personal":
-                client.verify_pairing(runtime.id)
-        return str(runtime.id)
+        return runtime.id
 
-    def _say_machine(self, client: ComputeClient, runtime_id: str) -> None:
+    def _say_machine(self, client: ManagementClient, runtime_id: str) -> None:
         runtime = client.get_personal_runtime(runtime_id)
         model = runtime.models[0].id
         self._report["runtime"] = {"id": runtime_id, "model": model, "fingerprint": runtime.fingerprint}
@@ -141,13 +139,11 @@ class Act:
                 max_tokens=MAX_TOKENS,
                 stream=True,
             )
-            text = self._stream(
-                chunk.choices[0].delta.content or "" for chunk in response.parse() if chunk.choices
-            )
+            text = self._stream(chunk.choices[0].delta.content or "" for chunk in response.parse() if chunk.choices)
             self._report["chat"] = {"text": text, "sealing": response.headers["x-lattice-sealing"]}
             self._out.print(f"  sealing: {response.headers['x-lattice-sealing']}", style="dim")
 
-    def _sealed_chat(self, client: ComputeClient, runtime_id: str) -> None:
+    def _sealed_chat(self, client: ManagementClient, runtime_id: str) -> None:
         self._heading("Our SDK, end to end: the gateway sees no plaintext")
         stream = client.chat_stream_for_personal_runtime(
             runtime_id, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
@@ -165,11 +161,9 @@ class Act:
                 f"  receipt: work {signed.work_id}, {counts}, model sha256 {digest}…, signature verified", style="dim"
             )
 
-    def _hosted_chat(self, client: ComputeClient) -> None:
-        from lattice.client import account
-
+    def _hosted_chat(self, client: ManagementClient) -> None:
         self._heading("Hosted capacity, paid with credits")
-        client.run(account.grant_credits, self._account, GRANT_MICRO, "demo", None)
+        client.grant_credits(self._account, GRANT_MICRO, "demo")
         stream = client.chat_stream(
             HOSTED_MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
         )
@@ -178,7 +172,7 @@ class Act:
         charged = sum(row["charged_micro"] for row in rows)
         self._report["hosted_chat"] = {"text": text, "work": stream.work_id, "charged_micro": charged}
 
-    def _ledger(self, client: ComputeClient) -> None:
+    def _ledger(self, client: ManagementClient) -> None:
         from lattice.core.money import format_credits
 
         self._heading("The ledger")

@@ -80,9 +80,7 @@ class Processes:
 def start_gateway(processes: Processes) -> tuple[str, str, str]:
     """Start a gateway on a free port with a new database: its URL, the owner's key and account."""
     data = processes.folder / "gateway"
-    process = processes.start(
-        "gateway", "lattice.cli.main", "up", "--port", "0", "--data-dir", str(data), "--json"
-    )
+    process = processes.start("gateway", "lattice.cli.main", "up", "--port", "0", "--data-dir", str(data), "--json")
     line = process.stdout.readline() if process.stdout is not None else ""
     if not line:
         process.wait()
