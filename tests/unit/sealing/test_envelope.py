@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lattice.core.errors import LatticeError
+from lattice.sealing.cipher import REQUEST_LABEL, FrameCipher
 from lattice.sealing.envelope import DEFAULT_LIFE_MS, Envelope, check_sender, open_request
 from lattice.sealing.header import MAX_LIFE_MS
 from lattice.sealing.identity import IdentityKey, PublicIdentity
 from lattice.sealing.key_config import INTERACTIVE_LIFE_MS, OVERLAP_MS
-from lattice.sealing.request import FRAME_BYTES
-from lattice.sealing.suites import Suite, WorkKeyPair
+from lattice.sealing.request import FRAME_BYTES, open_body
+from lattice.sealing.suites import Suite, WorkKeyPair, available_suites
 from tests.unit.sealing.conftest import NOW, RUNTIME, Party, sealed_reply
 
 
@@ -158,3 +159,22 @@ def test_another_senders_signature_does_not_pass(plain_party: Party) -> None:
     forged = IdentityKey.generate().sign(b"lattice sealed work v1", envelope.envelope_hash)
     with pytest.raises(LatticeError, match="envelope_invalid"):
         check_sender(msgspec.structs.replace(envelope, signature=forged), anyone, NOW)
+
+
+def test_a_body_can_not_be_given_an_empty_last_frame(plain_party: Party) -> None:
+    """The frames below open, but are a second form of a body of exactly 1 MiB."""
+    envelope, _ = plain_party.seal(b"", work_key=b"k" * 32)
+    cipher = FrameCipher(b"k" * 32, envelope.header_hash, REQUEST_LABEL, envelope.header_hash, "envelope_invalid")
+    frames = (cipher.seal(bytes(FRAME_BYTES), b"", False), cipher.seal(b"", b"", True))
+    assert open_body(b"k" * 32, envelope.header_hash, frames) == bytes(FRAME_BYTES)
+    with pytest.raises(LatticeError, match="forbidden length"):
+        Envelope.decode(msgspec.structs.replace(envelope, frames=frames).encode())
+
+
+@pytest.mark.skipif(Suite.XWING not in available_suites(), reason="this build lacks ML-KEM")
+def test_the_suite_must_be_that_of_the_key_pair(plain_party: Party) -> None:
+    envelope, _ = plain_party.seal()
+    header = envelope.header.replace(Suite.X25519.value.encode(), Suite.XWING.value.encode())
+    other = Envelope.decode(msgspec.structs.replace(envelope, header=header, enc=bytes(1120)).encode())
+    with pytest.raises(LatticeError, match="work_key_expired"):
+        open_request(other, plain_party.pair, RUNTIME)

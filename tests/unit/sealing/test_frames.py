@@ -139,6 +139,8 @@ def test_a_runtime_that_breaks_the_rules_is_caught() -> None:
         [(wrong_hash, 2, True)],
         [(b"no trailer", 2, True)],
         [(b"", 2, True)],
+        [(good, 2, True), (b"more", 2, False)],
+        [(good, 2, True), (good, 2, True)],
     ):
         with pytest.raises(LatticeError, match="reply_invalid"):
             dishonest(rows)
