@@ -17,7 +17,7 @@ class ModelBoard:
         self.problem: LatticeError | None = None
 
     async def refresh(self, engine: Engine) -> None:
-        """Start the engine if need be and read its offers. A failure is kept for the status, not raised: it may pass."""
+        """Start the engine if need be and read its offers. A failure is kept for the status: it may pass."""
         try:
             await engine.start()
             offers, self.problem = await engine.offers(), None

@@ -116,7 +116,8 @@ class DaemonSettings(BaseSettings):
     )
 
     state_dir: Path = Field(default_factory=paths.default_state_dir, description="Keys, pairing, allow-list, log.")
-    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    gateway_url: str = Field(default="http://127.0.0.1:8787", description="The gateway of `relay connect` and `ping`.")
+    allow_plain_http: bool = Field(default=False, description="Permit an http:// gateway on another machine: unsafe.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     local_api: LocalApiSettings = Field(default_factory=LocalApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -216,9 +217,11 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise LatticeError("config_invalid", f"{file} is not valid TOML: {error}.") from None
     except OSError as error:
         raise LatticeError("config_invalid", f"{file} can't be read: {error.strerror}.") from None
+    table.pop("gateway", None)  # `lattice up` may keep its own settings in the same file
     for name, value in table.items():
         field = DaemonSettings.model_fields.get(name)
-        if field and name != "state_dir" and not isinstance(value, dict):
+        is_section = field is not None and isinstance(field.default_factory, type)
+        if is_section and not isinstance(value, dict):
             raise LatticeError("config_invalid", f"`{name}` in {file} must be a table: write `[{name}]`.")
     return table
 
