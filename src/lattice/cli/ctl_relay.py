@@ -29,7 +29,7 @@ def connect(
         The whole string, lbt_... with the part after the dot. "-" reads it from standard input; without the option
         LATTICE_BOOTSTRAP_TOKEN is used, or you are asked.
     gateway
-        The gateway's address; the setting gateway.url otherwise.
+        The gateway's address; the setting gateway_url otherwise.
     name
         What to call this machine; its host name otherwise.
     """
@@ -40,11 +40,11 @@ def connect(
 
         pairing = asyncio.run(
             redeem(
-                gateway or settings.gateway.url,
+                gateway or settings.gateway_url,
                 _read_token(token),
                 state,
                 name=name,
-                allow_plain_http=settings.gateway.allow_plain_http,
+                allow_plain_http=settings.allow_plain_http,
             )
         )
         identity = load_identity(state)

@@ -32,7 +32,7 @@ def ping(*, gateway: str | None = None, count: int = 3, common: Common = DEFAULT
     Parameters
     ----------
     gateway
-        The gateway's address; the paired one, or the setting gateway.url, otherwise.
+        The gateway's address; the paired one, or the setting gateway_url, otherwise.
     count
         How many times to ask.
     """
@@ -41,7 +41,7 @@ def ping(*, gateway: str | None = None, count: int = 3, common: Common = DEFAULT
         from lattice.runtime.machine import load_pairing
 
         pairing = load_pairing(state)
-        url = gateway or (pairing.origin if pairing else settings.gateway.url)
+        url = gateway or (pairing.origin if pairing else settings.gateway_url)
         answer = asyncio.run(ping_gateway(url, count))
 
         def people(out: Console) -> None:

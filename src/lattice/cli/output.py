@@ -73,14 +73,14 @@ def show(value: Any, as_json: bool, people: Callable[[Console], None]) -> None:
 
 
 def table(out: Console, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """A light table, without borders that would get in the way of copying."""
-    from rich.table import Table
+    """Aligned columns without borders. Cells are never cut: keys and paths are there to be copied."""
     from rich.text import Text
 
-    view = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        view.add_row(*(Text(cell) for cell in row))
-    out.print(view)
+    lines = [columns, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
+    for index, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        out.print(Text(text, style="" if index else "bold"))
 
 
 def show_error(error: LatticeError, as_json: bool) -> None:

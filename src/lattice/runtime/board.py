@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from lattice.core.errors import LatticeError
 from lattice.core.models import PersonalTarget, parse_model
 from lattice.core.relay import ModelOffer
@@ -19,17 +17,15 @@ class ModelBoard:
         self.problem: LatticeError | None = None
 
     async def refresh(self, engine: Engine) -> None:
-        """Ask the engine. One that does not answer offers nothing, and the reason is kept for the status."""
-        await self._take(engine.offers)
-
-    async def start(self, engine: Engine) -> None:
-        """Start the engine and read its offers; a failure is kept, not raised, because the daemon tries again."""
-
-        async def started() -> tuple[ModelOffer, ...]:
+        """Start the engine if need be and read its offers. A failure is kept for the status: it may pass."""
+        try:
             await engine.start()
-            return await engine.offers()
-
-        await self._take(started)
+            offers, self.problem = await engine.offers(), None
+        except LatticeError as error:
+            offers, self.problem = (), error
+        if offers != self.offers:
+            self.offers = offers
+            self.version += 1
 
     def resolve(self, model: str, task: str, runtime: str | None) -> ModelOffer:
         """The offer for a public id or a bare local name; `model_not_found` where this machine has none."""
@@ -40,15 +36,6 @@ class ModelBoard:
             if task in offer.tasks and wanted in (None, offer.id):
                 return offer
         raise LatticeError("model_not_found", f"This machine serves no such model for {task}.")
-
-    async def _take(self, ask: Callable[[], Awaitable[tuple[ModelOffer, ...]]]) -> None:
-        try:
-            offers, self.problem = await ask(), None
-        except LatticeError as error:
-            offers, self.problem = (), error
-        if offers != self.offers:
-            self.offers = offers
-            self.version += 1
 
     def _local_name(self, model: str, runtime: str | None) -> str | None:
         if any(offer.id == model for offer in self.offers):

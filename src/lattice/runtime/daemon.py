@@ -49,6 +49,7 @@ class Daemon:
         self._engine = engine or make_engine(settings.engine)
         self._board = ModelBoard()
         self._stopping = asyncio.Event()
+        self._engine_tried = asyncio.Event()
         self._pairing: Pairing | None = None
         self._relay: RelayConnection | None = None
         self._relay_problem: str | None = None
@@ -66,6 +67,7 @@ class Daemon:
         with self._state.lock():
             self._started_at_ms = self._clock.now_ms()
             self._identity = load_or_create_identity(self._state)
+            self._pairing = load_pairing(self._state)
             self._handle_signals()
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(self._engine.stop)
@@ -106,7 +108,11 @@ class Daemon:
     async def _keep_engine(self) -> None:
         """Start the engine, notice new models, and try again when it is down: a person may fetch one meanwhile."""
         while True:
-            await self._board.start(self._engine)
+            known = self._board.version
+            await self._board.refresh(self._engine)
+            self._engine_tried.set()
+            if self._relay is not None and self._board.version != known:
+                self._relay.announce()
             problem = self._board.problem
             if problem is not None:
                 log.warning("engine_unavailable", engine=self._engine.name, reason=str(problem))
@@ -116,6 +122,7 @@ class Daemon:
 
     async def _keep_relay(self) -> None:
         """Follow the pairing file: connect when there is one, connect anew when it is replaced."""
+        await self._engine_tried.wait()  # a machine that is seen before it has models would refuse its first callers
         stamp: object = ()
         while True:
             now = self._state.stamp(PAIRING_FILE)

@@ -43,6 +43,19 @@ from lattice.runtime.work_keys import WorkKeys
 
 log = structlog.get_logger("lattice.relay")
 
+FINAL_CODES = frozenset(
+    {
+        "insufficient_scopes",
+        "invalid_credential",
+        "invalid_request",
+        "personal_lattice_not_found",
+        "protocol_unsupported",
+        "revoked_grant",
+        "session_superseded",
+    }
+)
+"""Refusals that stay as they are however often one asks. `lease_lost`, for one, only asks for a new session."""
+
 BACKOFF_BASE_S = 0.25
 BACKOFF_CAP_S = 30.0
 STARTS_PER_TURN = 8
@@ -117,6 +130,9 @@ class RelayConnection:
         self._concurrency = concurrency
         self._queue_limit = queue
         self._lease_ms = lease_ms
+        # Random for each process: the gateway knows by it whether our leases survived a reconnect.
+        self._instance = new_id(Prefix.SESSION, clock.now_ms())
+        # The last session that the gateway has answered in; frames name it, since a newer one may not have arrived.
         self._session = ""
         self._works: dict[str, _Work] = {}
         self._waiting: deque[_Work] = deque()
@@ -138,10 +154,7 @@ class RelayConnection:
         keeper = asyncio.create_task(self._keep_leases())
         try:
             while True:
-                try:
-                    await self._poll_session()
-                except RelayDown as down:
-                    await self._pause(down)
+                await self._one_session()
         except LatticeError as error:
             self.status.state, self.status.problem = "stopped", str(error)
             raise
@@ -149,15 +162,30 @@ class RelayConnection:
             keeper.cancel()
             await self._shut()
 
+    async def _one_session(self) -> None:
+        try:
+            await self._poll_session()
+        except RelayDown as down:
+            await self._pause(down)
+        except LatticeError as error:
+            if error.code in FINAL_CODES:
+                raise
+            await self._pause(RelayDown(str(error)))
+
+    def announce(self) -> None:
+        """Say at once what changed, by opening a new session; a held poll would keep it back for up to 20 seconds."""
+        if self._open_poll is not None:
+            self._open_poll.cancel()
+
     async def drain(self, limit_s: float = 30.0) -> None:
-        """Take nothing new, finish what runs for up to `limit_s`, give back the rest. `run` is to be cancelled after."""
+        """Take nothing new, finish what runs for up to `limit_s`, give back the rest. Cancel `run` afterwards."""
         self._draining = True
         self.status.state = "draining"
         for work in tuple(self._waiting):
             self._fail(work, "engine_unavailable", "The machine is shutting down.", requeue=True)
         self._waiting.clear()
         if self._open_poll is not None:
-            self._open_poll.cancel()  # a new session tells the gateway at once that this machine leaves
+            self.announce()  # that this machine leaves
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), 0.5)
         with contextlib.suppress(TimeoutError):
@@ -172,20 +200,20 @@ class RelayConnection:
     # -- polling ------------------------------------------------------------------------------------------------
 
     async def _poll_session(self) -> None:
-        self._session = self.status.session = new_id(Prefix.SESSION, self._clock.now_ms())
+        session = self.status.session = new_id(Prefix.SESSION, self._clock.now_ms())
         self._announced = None
         ack = 0
         hold_ms = POLL_HOLD_MS
         while True:
-            request = PollRequest(PROTOCOL_VERSION, self._session, ack, self._announcement(), self._draining)
+            request = PollRequest(PROTOCOL_VERSION, session, self._instance, ack, self._announcement(), self._draining)
             began = asyncio.get_running_loop().time()
             reply = await self._poll(request, hold_ms)
             if reply is None:
                 return
-            ack, hold_ms = reply.seq, reply.poll_hold_ms
-            self._received(reply)
             if reply.ended:
                 raise LatticeError("session_superseded", "Another daemon with this machine's pairing has connected.")
+            self._session, ack, hold_ms = session, reply.seq, reply.poll_hold_ms
+            self._received(reply)
             self._take(reply)
             if reply.drain:
                 raise RelayDown("the gateway restarts", 0.2)
@@ -193,7 +221,7 @@ class RelayConnection:
                 await asyncio.sleep(_EMPTY_POLL_S)  # a gateway that answers emptily at once is not to be spun at
 
     async def _poll(self, request: PollRequest, hold_ms: int) -> PollReply | None:
-        """The reply, or None when `drain` cut the poll short."""
+        """The reply, or None when `announce` or `drain` cut the poll short."""
         self._open_poll = asyncio.ensure_future(self._transport.poll(request, hold_ms))
         if not self._draining and self.status.state != "connected":
             self.status.state = "connecting"
@@ -246,7 +274,7 @@ class RelayConnection:
 
     def _take(self, reply: PollReply) -> None:
         for ref in reply.cancels:
-            self._cancel(ref, "work_cancelled")
+            self._cancel(ref)
         if not reply.works:
             return
         outbox = self._outbox(frames_url(self._transport.base, reply.results_url))
@@ -316,28 +344,20 @@ class RelayConnection:
         log.info("work_failed", work=work.leased.work_id, attempt=work.leased.attempt, code=code)
         work.outbox.fail(FailRequest(self._session, work.leased.work_id, work.leased.attempt, code, message, requeue))
 
-    def _cancel(self, ref: WorkRef, code: str | None) -> None:
-        """Stop a work at once. With a code the gateway is told; without, it already knows."""
+    def _cancel(self, ref: WorkRef) -> None:
+        """Stop a work at once; whoever names it here knows already that it is over, so nobody is told."""
         work = self._works.get(ref.work_id)
-        if work is None or work.leased.attempt != ref.attempt:
-            return
-        self.status.cancelled += 1
-        self._stop(work)
-        if code is None:
+        if work is not None and work.leased.attempt == ref.attempt:
+            self.status.cancelled += 1
             self._drop(work)
-        else:
-            work.outbox.fail(FailRequest(self._session, ref.work_id, ref.attempt, code))
 
-    def _stop(self, work: _Work) -> None:
+    def _drop(self, work: _Work) -> None:
         if work.task is not None:
             work.task.cancel()
         else:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(work)
         work.outbox.discard(work.leased.work_id)
-
-    def _drop(self, work: _Work) -> None:
-        self._stop(work)
         self.settled(work.leased.work_id, work.leased.attempt)
 
     # -- what the outbox asks -------------------------------------------------------------------------------------
@@ -350,7 +370,7 @@ class RelayConnection:
     def lost(self, refs: Iterable[WorkRef]) -> None:
         """The gateway says that these leases are gone: stop computing for nobody."""
         for ref in refs:
-            self._cancel(ref, None)
+            self._cancel(ref)
 
     def settled(self, work_id: str, attempt: int) -> None:
         """The last word was delivered."""
@@ -380,6 +400,8 @@ class RelayConnection:
         interval = self._lease_ms / 3000
         while True:
             await asyncio.sleep(interval)
+            if self._keys.rotate():
+                self.announce()  # after a long sleep the gateway knows only keys that are gone
             now_ms = self._clock.now_ms()
             for work in [w for w in self._works.values() if now_ms >= w.deadline_ms]:
                 self._drop(work)

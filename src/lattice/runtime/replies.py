@@ -9,7 +9,7 @@ import msgspec
 from lattice.core.chat import Usage
 from lattice.core.errors import LatticeError
 from lattice.runtime.engines.sse import event_data
-from lattice.sealing.frames import MAX_TOKENS
+from lattice.sealing.trailer import MAX_TOKENS
 
 
 class _Delta(msgspec.Struct):

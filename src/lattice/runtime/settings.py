@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lattice.core.defaults import GATEWAY_URL
 from lattice.core.errors import LatticeError
 from lattice.runtime import paths
 
@@ -29,7 +30,7 @@ class _Section(BaseModel):
 class GatewaySettings(_Section):
     """Which gateway `relay connect` and `ping` talk to."""
 
-    url: str = Field(default="http://127.0.0.1:8400", description="Address of the gateway.")
+    url: str = Field(default=GATEWAY_URL, description="Address of the gateway.")
     allow_plain_http: bool = Field(default=False, description="Permit http:// to another machine: unsafe.")
 
 
@@ -115,7 +116,8 @@ class DaemonSettings(BaseSettings):
     )
 
     state_dir: Path = Field(default_factory=paths.default_state_dir, description="Keys, pairing, allow-list, log.")
-    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    gateway_url: str = Field(default="http://127.0.0.1:8787", description="The gateway of `relay connect` and `ping`.")
+    allow_plain_http: bool = Field(default=False, description="Permit an http:// gateway on another machine: unsafe.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     local_api: LocalApiSettings = Field(default_factory=LocalApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -215,9 +217,11 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise LatticeError("config_invalid", f"{file} is not valid TOML: {error}.") from None
     except OSError as error:
         raise LatticeError("config_invalid", f"{file} can't be read: {error.strerror}.") from None
+    table.pop("gateway", None)  # `lattice up` may keep its own settings in the same file
     for name, value in table.items():
         field = DaemonSettings.model_fields.get(name)
-        if field and name != "state_dir" and not isinstance(value, dict):
+        is_section = field is not None and isinstance(field.default_factory, type)
+        if is_section and not isinstance(value, dict):
             raise LatticeError("config_invalid", f"`{name}` in {file} must be a table: write `[{name}]`.")
     return table
 

@@ -19,10 +19,11 @@ from lattice.runtime.replies import StreamRewriter, error_payload, rewrite_whole
 from lattice.runtime.requests import prepare_chat, wants_usage
 from lattice.runtime.work_keys import WorkKeys
 from lattice.sealing.envelope import Envelope, check_sender, open_request
-from lattice.sealing.frames import MAX_REPLY_PAYLOAD, ReplySealer, Trailer
+from lattice.sealing.frames import MAX_REPLY_PAYLOAD, ReplySealer
 from lattice.sealing.header import Header
 from lattice.sealing.identity import IdentityKey, PublicIdentity
 from lattice.sealing.receipt import Receipt, sign_receipt
+from lattice.sealing.trailer import Trailer
 
 REMEMBERED_WORKS = 50_000
 

@@ -109,7 +109,9 @@ def settle_partial(conn: Connection, settlement: Settlement, state: EndState, re
 
 def _close(conn: Connection, settlement: Settlement, state: str, reason: str | None) -> Settled:
     work_id, now_ms = settlement.work_id, settlement.now_ms
-    work = work_rows.end_work(conn, work_id, settlement.attempt, state, reason, settlement.completion_tokens, now_ms)
+    work = work_rows.end_work(
+        conn, work_id, settlement.attempt, state, reason, settlement.completion_tokens, now_ms, answered=True
+    )
     if work is None:
         raise LatticeError("lease_lost")
     account_id, key_id, runtime_id, model, task, sealing, amount = work
@@ -140,7 +142,7 @@ def _close(conn: Connection, settlement: Settlement, state: str, reason: str | N
 def void(conn: Connection, ending: Ending) -> bool:
     """End a work without charging; False where it had ended, or runs under another attempt, and nothing was changed."""
     work_id, now_ms = ending.work_id, ending.now_ms
-    work = work_rows.end_work(conn, work_id, ending.attempt, ending.state, ending.reason, 0, now_ms)
+    work = work_rows.end_work(conn, work_id, ending.attempt, ending.state, ending.reason, 0, now_ms, answered=False)
     if work is None:
         return False
     if work.hold_micro:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
 
 from lattice.core.errors import LatticeError
 from lattice.gateway.store.prepared import Prepared
@@ -37,7 +37,7 @@ _REOPEN = (
     .values({name: bindparam(name) for name in _NEW_COLUMNS if name not in ("id", "created_at_ms")})
     .values(reason=None, ended_at_ms=None)
 )
-_END = Prepared(
+_CLOSE = (
     update(works)
     .where(_c.id == bindparam("work"), _c.attempt == bindparam("the_attempt"), _c.ended_at_ms.is_(None))
     .values(
@@ -48,6 +48,9 @@ _END = Prepared(
     )
     .returning(_c.account_id, _c.key_id, _c.runtime_id, _c.model, _c.task, _c.sealing, _c.hold_micro)
 )
+_END = Prepared(_CLOSE)
+# Work that was given back to the queue keeps its attempt until the next lease, so the state is part of the fence.
+_ANSWER = Prepared(_CLOSE.where(_c.state == literal_column("'in_flight'")))
 _LEASE = (
     update(works)
     .where(_c.id == bindparam("work"), _c.state.in_(("queued", "offline_queued")))
@@ -167,9 +170,20 @@ def _in_flight() -> LatticeError:
 
 
 def end_work(
-    conn: Connection, work_id: str, attempt: int, state: str, reason: str | None, tokens: int, now_ms: int
+    conn: Connection,
+    work_id: str,
+    attempt: int,
+    state: str,
+    reason: str | None,
+    tokens: int,
+    now_ms: int,
+    *,
+    answered: bool,
 ) -> EndedWork | None:
-    """Close an open work under its attempt; None where the lease is lost or the work has ended."""
+    """Close an open work under its attempt; None where the lease is lost or the work has ended.
+
+    `answered`: only a runtime that holds the lease can have answered, so queued work is refused.
+    """
     params = {
         "work": work_id,
         "the_attempt": attempt,
@@ -178,7 +192,7 @@ def end_work(
         "tokens": tokens,
         "now": now_ms,
     }
-    row = _END.row(conn, params)
+    row = (_ANSWER if answered else _END).row(conn, params)
     return None if row is None else EndedWork(*row)
 
 
