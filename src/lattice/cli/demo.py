@@ -19,6 +19,7 @@ from cyclopts import Parameter
 
 from lattice.cli.demo_processes import Machine, Processes, start_gateway
 from lattice.cli.output import console, reporting
+from lattice.core.errors import LatticeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,9 +169,20 @@ class Act:
             HOSTED_MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
         )
         text = self._stream(delta.text for delta in stream)
-        rows = [row for row in client.usage() if row["work_id"] == stream.work_id]
+        rows = [row for row in client.usage() if row["work"] == stream.work_id]
         charged = sum(row["charged_micro"] for row in rows)
-        self._report["hosted_chat"] = {"text": text, "work": stream.work_id, "charged_micro": charged}
+        postings = [entry for entry in client.ledger_entries() if entry["work"] == stream.work_id]
+        revenue = sum(entry["amount_micro"] for entry in postings if entry["ledger_account"] == "lattice:revenue")
+        if charged != revenue:
+            raise LatticeError("internal", f"Usage says {charged} micro-credits, the postings say {revenue}.")
+        self._report["hosted_chat"] = {
+            "text": text,
+            "sealing": stream.sealing,
+            "work": stream.work_id,
+            "charged_micro": charged,
+            "postings_micro": revenue,
+        }
+        self._out.print(f"  charged: {charged} micro-credits, equal to its postings", style="dim")
 
     def _ledger(self, client: ManagementClient) -> None:
         from lattice.core.money import format_credits
@@ -223,8 +235,6 @@ def _progress(out: Console, text: str) -> Iterator[Callable[[str, int, int], Non
 
 
 def _until(ready: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
-    from lattice.core.errors import LatticeError
-
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
