@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from lattice.core.defaults import GATEWAY_URL
 from lattice.core.errors import LatticeError
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8787"
+DEFAULT_BASE_URL = GATEWAY_URL
 DEFAULT_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
 
@@ -76,6 +77,11 @@ def origin_of(url: str) -> str:
     host = f"[{name}]" if ":" in name else name
     shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{shown}"
+
+
+def is_loopback(origin: str) -> bool:
+    """Whether a canonical origin is on this machine."""
+    return urlsplit(origin).hostname == "127.0.0.1"
 
 
 def default_store_dir(environment: Mapping[str, str] | None = None) -> Path:

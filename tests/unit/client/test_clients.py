@@ -84,6 +84,14 @@ def test_origins_have_one_form() -> None:
         assert caught.value.code == "config_invalid"
 
 
+def test_a_proxy_is_never_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with ComputeClient("http://localhost:9", KEY) as own, ComputeClient("http://gateway.test", KEY) as other:
+        assert not [mount for mount in own._http._mounts.values() if mount]
+        assert [mount for mount in other._http._mounts.values() if mount]
+
+
 def test_the_key_stores_folder_follows_the_environment() -> None:
     assert str(default_store_dir({"LATTICE_CLIENT_HOME": "/x/y"})) == "/x/y"
     assert str(default_store_dir({"XDG_CONFIG_HOME": "/c"})) == "/c/lattice/client"
