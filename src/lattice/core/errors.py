@@ -101,16 +101,17 @@ def error_from_body(status: int, body: Any, request_id: str | None = None) -> La
     fields = body.get("error") if isinstance(body, dict) else None
     flat = dict(body) if isinstance(fields, str) else dict(fields) if isinstance(fields, dict) else {}
     code = flat.pop("error", None) or flat.pop("code", None)
-    if code not in catalogue():
+    if not isinstance(code, str) or code not in catalogue():
         return LatticeError("gateway_unreachable", f"unexpected answer with HTTP status {status}")
     remedy = catalogue()[code].remedy
     message = str(flat.pop("message", "")).removesuffix(remedy).strip() or None
     for name in ("code", "type", "param", "doc"):
         flat.pop(name, None)
+    wait = flat.pop("retryAfterMs", None)
     return LatticeError(
         code,
         message,
-        retry_after_ms=flat.pop("retryAfterMs", None),
+        retry_after_ms=wait if isinstance(wait, int) and wait >= 0 else None,
         request_id=flat.pop("request_id", None) or request_id,
         details=flat,
     )

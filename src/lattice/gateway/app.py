@@ -17,6 +17,7 @@ from lattice.core.clock import Clock, SystemClock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
 from lattice.gateway import api_models, health
+from lattice.gateway.api import routers as account_routers
 from lattice.gateway.catalogue import DEFAULT_PRICES, Catalogue
 from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
@@ -71,7 +72,7 @@ async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) ->
         store=store,
         pepper=pepper,
         keys=KeyCache(store, pepper, clock),
-        rates=RequestRates(clock),
+        rates=RequestRates(),
         metrics=metrics,
         hub=hub,
         catalogue=Catalogue(store, clock),
@@ -90,6 +91,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
     control = FastAPI(title="Lattice", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     install_error_handlers(control)
     for router in (
+        *account_routers(gateway),
         runtime_routes.router(gateway),
         api_models.router(gateway),
         health.router(gateway),

@@ -1,11 +1,23 @@
-"""Everything an operator can set, with its default. Environment prefix `LATTICE_GATEWAY_`, or the `[gateway]` table."""
+"""Everything an operator can set, with its default. Environment prefix `LATTICE_GATEWAY_`."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lattice.core.defaults import GATEWAY_PORT
+from lattice.core.errors import LatticeError
+
+
+def default_data_dir() -> Path:
+    """The user's data folder, after the XDG base directory rules."""
+    given = os.environ.get("XDG_DATA_HOME", "")
+    base = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    return base / "lattice" / "gateway"
 
 
 class GatewaySettings(BaseSettings):
@@ -14,9 +26,9 @@ class GatewaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LATTICE_GATEWAY_", extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(GATEWAY_PORT, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: str = Field("", description="Origin that clients and daemons use; empty means http://host:port.")
-    data_dir: Path = Field(Path("lattice-data"), description="Folder for the database and the gateway's keys.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder for the database and the keys.")
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in `data_dir`.")
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest request body.")
     body_seconds: float = Field(30.0, gt=0, description="Time for a request body to arrive.")
@@ -37,3 +49,13 @@ class GatewaySettings(BaseSettings):
     def origin(self) -> str:
         """The origin in force, without a trailing slash. Pairing binds to it."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+def load_settings(given: dict[str, Any]) -> GatewaySettings:
+    """Command-line values over the environment over the defaults; `config_invalid` names the setting."""
+    try:
+        return GatewaySettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise LatticeError("config_invalid", f"The gateway's setting `{name}`: {first['msg']}.") from None

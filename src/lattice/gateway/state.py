@@ -10,9 +10,10 @@ from starlette.requests import Request
 from lattice.core.clock import MINUTE_MS, Clock
 from lattice.core.errors import LatticeError
 from lattice.core.models import CatalogueTarget, PersonalTarget
+from lattice.gateway.api.credentials import presented_secret, request_guard
 from lattice.gateway.catalogue import Catalogue
 from lattice.gateway.chat.service import WorkService
-from lattice.gateway.idempotency import Guard, guard
+from lattice.gateway.idempotency import Guard
 from lattice.gateway.identity.cache import KeyCache
 from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.identity.pepper import Pepper
@@ -61,17 +62,7 @@ class Gateway:
 
     def guard(self, key: KeyRecord, headers: Headers, route: str, body: bytes) -> Guard | None:
         """The request's idempotency, where it names a key."""
-        name = headers.get("idempotency-key")
-        if name is None:
-            return None
-        return guard(
-            self.pepper.mac_key,
-            key_id=key.id,
-            route=route,
-            idempotency_key=name,
-            secret=presented_secret(headers),
-            body=body,
-        )
+        return request_guard(self.pepper, key, route, headers, body)
 
     async def route(self, key: KeyRecord, target: PersonalTarget | CatalogueTarget, task: Task) -> Route:
         """Where the request goes, or the catalogued reason why it can go nowhere."""
@@ -99,16 +90,3 @@ class Gateway:
         minutes = max(0, now - seen) // MINUTE_MS
         ago = f"{minutes} minutes" if minutes else "the last few seconds"
         return LatticeError("runtime_unreachable", f"No daemon has polled for {runtime_id} in {ago}.")
-
-
-def presented_secret(headers: Headers) -> str:
-    """The developer key that a request shows. Raises `invalid_credential` where it shows none."""
-    authorization = headers.get("authorization")
-    if authorization is not None:
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() == "bearer" and secret:
-            return secret.strip()
-    api_key = headers.get("x-api-key")
-    if api_key:
-        return api_key
-    raise LatticeError("invalid_credential", "The request shows no key.")

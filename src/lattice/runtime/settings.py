@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lattice.core.defaults import GATEWAY_URL
 from lattice.core.errors import LatticeError
 from lattice.runtime import paths
 
@@ -24,6 +25,13 @@ DEFAULT_LOCAL_PORT = 8411
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    """Which gateway `relay connect` and `ping` talk to."""
+
+    url: str = Field(default=GATEWAY_URL, description="Address of the gateway.")
+    allow_plain_http: bool = Field(default=False, description="Permit http:// to another machine: unsafe.")
 
 
 class ModelSettings(_Section):

@@ -17,7 +17,16 @@ from lattice.sealing.cipher import REPLY_LABEL, TAG_BYTES, FrameCipher
 from lattice.sealing.secret import Secret
 from lattice.sealing.trailer import MAX_TOKENS, MAX_TRAILER_BYTES, Trailer, join_trailer, split_trailer, usage_in_range
 
-__all__ = ["MAX_REPLY_FRAME", "MAX_REPLY_PAYLOAD", "OpenedFrame", "ReplyOpener", "ReplySealer", "Trailer"]
+__all__ = [
+    "MAX_ATTEMPT",
+    "MAX_REPLY_FRAME",
+    "MAX_REPLY_PAYLOAD",
+    "MAX_TOKENS",
+    "OpenedFrame",
+    "ReplyOpener",
+    "ReplySealer",
+    "Trailer",
+]
 
 SALT_BYTES = 32
 MAX_ATTEMPT = 2**32 - 1

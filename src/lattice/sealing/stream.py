@@ -82,6 +82,8 @@ def decode_error(payload: bytes, status: int = 502) -> LatticeError:
         body: Any = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
+    if isinstance(body, dict) and not isinstance(body.get("error"), str):
+        body = None
     return error_from_body(status, body)
 
 

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from lattice.core.errors import LatticeError
+from lattice.gateway.api.errors import invalid_request
 from lattice.gateway.http.boundary import as_lattice_error, error_body, error_headers
 
 
@@ -18,10 +19,9 @@ def install_error_handlers(app: FastAPI) -> None:
         return _answer(request, as_lattice_error(error))
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-        # pydantic's own text quotes the input, which may hold a secret; only the place and the rule go out.
-        first = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
-        place = ".".join(str(part) for part in first.get("loc", ())[1:]) or "body"
-        return _answer(request, LatticeError("invalid_request", f"`{place}`: {first.get('msg', 'invalid')}."))
+        if not isinstance(error, RequestValidationError):
+            raise error
+        return _answer(request, invalid_request(error))
 
     app.add_exception_handler(LatticeError, on_lattice)
     app.add_exception_handler(HTTPException, on_lattice)

@@ -9,12 +9,14 @@ from lattice.core.ids import Prefix, new_id
 from lattice.gateway import idempotency
 from lattice.gateway.ledger.postings import post_hold, post_release
 from lattice.gateway.ledger.queries import key_spend
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import holds, usage
 from lattice.gateway.works import rows as work_rows
 from lattice.gateway.works.records import Admission, Admitted, Ending, EndState, Settled, Settlement
 
-_INSERT_HOLD = insert(holds)
-_INSERT_USAGE = insert(usage)
+_HOLD_COLUMNS = tuple(column.name for column in holds.columns if column.name != "ended_at_ms")
+_INSERT_HOLD = Prepared(insert(holds), _HOLD_COLUMNS)
+_INSERT_USAGE = Prepared(insert(usage), tuple(column.name for column in usage.columns))
 _REOPEN_HOLD = (
     update(holds)
     .where(holds.c.work_id == bindparam("work"), holds.c.state == "voided")
@@ -26,7 +28,7 @@ _REOPEN_HOLD = (
         ended_at_ms=None,
     )
 )
-_END_HOLD = (
+_END_HOLD = Prepared(
     update(holds)
     .where(holds.c.work_id == bindparam("work"), holds.c.state == "held")
     .values(state=bindparam("end_state"), charged_micro=bindparam("charge"), ended_at_ms=bindparam("now"))
@@ -56,7 +58,7 @@ def _hold(conn: Connection, admission: Admission, repeated: bool) -> None:
     if cap is not None and key_spend(conn, admission.key_id) + admission.amount_micro > cap:
         raise LatticeError("spend_cap_reached")
     params = {
-        "id": new_id(Prefix.HOLD, admission.now_ms),
+        "id": Prefix.HOLD + admission.work_id.removeprefix(Prefix.WORK),
         "work_id": admission.work_id,
         "account_id": admission.account_id,
         "key_id": admission.key_id,
@@ -68,7 +70,7 @@ def _hold(conn: Connection, admission: Admission, repeated: bool) -> None:
     }
     if repeated and _reopen(conn, admission):
         return
-    conn.execute(_INSERT_HOLD, params)
+    _INSERT_HOLD.change(conn, params)
 
 
 def _reopen(conn: Connection, admission: Admission) -> bool:
@@ -107,7 +109,9 @@ def settle_partial(conn: Connection, settlement: Settlement, state: EndState, re
 
 def _close(conn: Connection, settlement: Settlement, state: str, reason: str | None) -> Settled:
     work_id, now_ms = settlement.work_id, settlement.now_ms
-    work = work_rows.end_work(conn, work_id, settlement.attempt, state, reason, settlement.completion_tokens, now_ms)
+    work = work_rows.end_work(
+        conn, work_id, settlement.attempt, state, reason, settlement.completion_tokens, now_ms, answered=True
+    )
     if work is None:
         raise LatticeError("lease_lost")
     account_id, key_id, runtime_id, model, task, sealing, amount = work
@@ -129,7 +133,7 @@ def _close(conn: Connection, settlement: Settlement, state: str, reason: str | N
         "charged_micro": charge,
         "created_at_ms": now_ms,
     }
-    conn.execute(_INSERT_USAGE, row)
+    _INSERT_USAGE.change(conn, row)
     if settlement.claim is not None:
         idempotency.finish(conn, settlement.claim, settlement.status, settlement.result)
     return Settled(charge)
@@ -138,7 +142,7 @@ def _close(conn: Connection, settlement: Settlement, state: str, reason: str | N
 def void(conn: Connection, ending: Ending) -> bool:
     """End a work without charging; False where it had ended, or runs under another attempt, and nothing was changed."""
     work_id, now_ms = ending.work_id, ending.now_ms
-    work = work_rows.end_work(conn, work_id, ending.attempt, ending.state, ending.reason, 0, now_ms)
+    work = work_rows.end_work(conn, work_id, ending.attempt, ending.state, ending.reason, 0, now_ms, answered=False)
     if work is None:
         return False
     if work.hold_micro:
@@ -153,5 +157,5 @@ def void(conn: Connection, ending: Ending) -> bool:
 
 def _end_hold(conn: Connection, work_id: str, state: str, charge: int, now_ms: int) -> None:
     params = {"work": work_id, "end_state": state, "charge": charge, "now": now_ms}
-    if conn.execute(_END_HOLD, params).rowcount != 1:
+    if _END_HOLD.change(conn, params) != 1:
         raise LatticeError("internal", f"The hold of {work_id} is not held while its work is open.")

@@ -6,12 +6,13 @@ transaction's `account_id` is the customer's on every row, so that one account's
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, union_all, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import entries, wallets
 
 REVENUE = "lattice:revenue"
@@ -28,24 +29,25 @@ def held(account_id: str) -> str:
     return f"{account_id}:held"
 
 
-def _insert_rows(count: int):  # type: ignore[no-untyped-def]
-    shared = ("transaction_id", "kind", "account_id", "work_id", "reason", "created_at_ms")
-    return insert(entries).values(
-        [
-            {name: bindparam(name, type_=entries.c[name].type) for name in shared}
-            | {
-                name: bindparam(f"{name}_{row}", type_=entries.c[name].type)
-                for name in ("id", "ledger_account", "amount_micro")
-            }
-            for row in range(count)
-        ]
-    )
+_SHARED = ("transaction_id", "kind", "account_id", "work_id", "reason", "created_at_ms")
+_OWN = ("id", "ledger_account", "amount_micro")
+
+
+def _insert_rows(count: int) -> Prepared:
+    rows = [
+        select(
+            *(bindparam(name, type_=entries.c[name].type) for name in _SHARED),
+            *(bindparam(f"{name}_{row}", type_=entries.c[name].type) for name in _OWN),
+        )
+        for row in range(count)
+    ]
+    return Prepared(insert(entries).from_select([*_SHARED, *_OWN], union_all(*rows)))
 
 
 # One statement for a whole transaction: cheaper than an executemany, and one round trip to PostgreSQL.
 _INSERT = {2: _insert_rows(2), 3: _insert_rows(3)}
 
-_HOLD = (
+_HOLD = Prepared(
     update(wallets)
     .where(wallets.c.account_id == bindparam("account"), wallets.c.available_micro >= bindparam("amount"))
     .values(
@@ -53,7 +55,7 @@ _HOLD = (
         held_micro=wallets.c.held_micro + bindparam("amount"),
     )
 )
-_RELEASE = (
+_RELEASE = Prepared(
     update(wallets)
     .where(wallets.c.account_id == bindparam("account"))
     .values(
@@ -78,7 +80,7 @@ _OPEN = insert(wallets).from_select(
 
 def post_hold(conn: Connection, account_id: str, amount: int, work_id: str, now_ms: int) -> None:
     """Set `amount` aside, or raise `credits_exhausted` without a trace."""
-    if not conn.execute(_HOLD, {"account": account_id, "amount": amount}).rowcount:
+    if not _HOLD.change(conn, {"account": account_id, "amount": amount}):
         raise LatticeError("credits_exhausted")
     _post(conn, "hold", account_id, work_id, now_ms, (available(account_id), -amount), (held(account_id), amount))
 
@@ -88,7 +90,7 @@ def post_release(
 ) -> None:
     """End a hold of `amount`: `charge` becomes revenue, the rest returns."""
     refund = amount - charge
-    conn.execute(_RELEASE, {"account": account_id, "amount": amount, "refund": refund})
+    _RELEASE.change(conn, {"account": account_id, "amount": amount, "refund": refund})
     rows = [(held(account_id), -amount)]
     if charge:
         rows.append((REVENUE, charge))
@@ -118,8 +120,9 @@ def _post(
     reason: str | None = None,
 ) -> None:
     # Neighbouring ids, so that a transaction's rows stay together and in order in a list.
-    base = int.from_bytes(os.urandom(10), "big") >> 1
-    params: dict[str, object] = {
+    first = new_id(Prefix.ENTRY, now_ms)[:-1]
+    params: dict[str, Any] = {
+        "transaction_id": transaction_id or f"{first}0",
         "kind": kind,
         "account_id": account_id,
         "work_id": work_id,
@@ -127,8 +130,7 @@ def _post(
         "created_at_ms": now_ms,
     }
     for row, (ledger_account, amount) in enumerate(rows):
-        params[f"id_{row}"] = new_id(Prefix.ENTRY, now_ms, (base + row).to_bytes(10, "big"))
+        params[f"id_{row}"] = f"{first}{row}"
         params[f"ledger_account_{row}"] = ledger_account
         params[f"amount_micro_{row}"] = amount
-    params["transaction_id"] = transaction_id or params["id_0"]
-    conn.execute(_INSERT[len(rows)], params)
+    _INSERT[len(rows)].change(conn, params)

@@ -6,11 +6,13 @@ States: `queued | offline_queued → in_flight → completed | failed | expired 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
 
 from lattice.core.errors import LatticeError
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import works
 from lattice.gateway.works.records import Admission
 
@@ -20,11 +22,13 @@ OPEN_STATES = ("queued", "offline_queued", "in_flight")
 _c = works.c
 _NEW_COLUMNS = [column.name for column in works.columns if column.name not in ("reason", "ended_at_ms")]
 # Inserts nothing where the id exists: no error to recover from, and the usual case stays one statement.
-_INSERT = insert(works).from_select(
-    _NEW_COLUMNS,
-    select(*(bindparam(name, type_=_c[name].type) for name in _NEW_COLUMNS)).where(
-        ~select(1).where(_c.id == bindparam("id")).exists()
-    ),
+_INSERT = Prepared(
+    insert(works).from_select(
+        _NEW_COLUMNS,
+        select(*(bindparam(name, type_=_c[name].type) for name in _NEW_COLUMNS)).where(
+            ~select(1).where(_c.id == bindparam("id")).exists()
+        ),
+    )
 )
 _GET = select(works).where(_c.id == bindparam("work"))
 _REOPEN = (
@@ -33,7 +37,7 @@ _REOPEN = (
     .values({name: bindparam(name) for name in _NEW_COLUMNS if name not in ("id", "created_at_ms")})
     .values(reason=None, ended_at_ms=None)
 )
-_END = (
+_CLOSE = (
     update(works)
     .where(_c.id == bindparam("work"), _c.attempt == bindparam("the_attempt"), _c.ended_at_ms.is_(None))
     .values(
@@ -44,6 +48,9 @@ _END = (
     )
     .returning(_c.account_id, _c.key_id, _c.runtime_id, _c.model, _c.task, _c.sealing, _c.hold_micro)
 )
+_END = Prepared(_CLOSE)
+# Work that was given back to the queue keeps its attempt until the next lease, so the state is part of the fence.
+_ANSWER = Prepared(_CLOSE.where(_c.state == literal_column("'in_flight'")))
 _LEASE = (
     update(works)
     .where(_c.id == bindparam("work"), _c.state.in_(("queued", "offline_queued")))
@@ -65,6 +72,18 @@ _REQUEUE = (
     .where(_c.id == bindparam("work"), _c.attempt == bindparam("the_attempt"), _c.state == "in_flight")
     .values(state="queued", lease_expires_ms=_c.deadline_ms)
 )
+
+
+class EndedWork(NamedTuple):
+    """What ending a work needs to know of it."""
+
+    account_id: str
+    key_id: str
+    runtime_id: str
+    model: str
+    task: str
+    sealing: str
+    hold_micro: int
 
 
 class WorkRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +139,7 @@ def open_work(conn: Connection, admission: Admission) -> tuple[int, bool]:
         "delivered_tokens": 0,
         "created_at_ms": admission.now_ms,
     }
-    if conn.execute(_INSERT, params).rowcount:
+    if _INSERT.change(conn, params):
         return int(admission.leased), False
     old = _repeatable(get_work(conn, admission.work_id), admission)
     attempt = old.attempt + int(admission.leased)
@@ -151,9 +170,20 @@ def _in_flight() -> LatticeError:
 
 
 def end_work(
-    conn: Connection, work_id: str, attempt: int, state: str, reason: str | None, tokens: int, now_ms: int
-) -> Row[str, str, str, str, str, str, int] | None:
-    """Close an open work under its attempt; None where the lease is lost or the work has ended."""
+    conn: Connection,
+    work_id: str,
+    attempt: int,
+    state: str,
+    reason: str | None,
+    tokens: int,
+    now_ms: int,
+    *,
+    answered: bool,
+) -> EndedWork | None:
+    """Close an open work under its attempt; None where the lease is lost or the work has ended.
+
+    `answered`: only a runtime that holds the lease can have answered, so queued work is refused.
+    """
     params = {
         "work": work_id,
         "the_attempt": attempt,
@@ -162,7 +192,8 @@ def end_work(
         "tokens": tokens,
         "now": now_ms,
     }
-    return conn.execute(_END, params).one_or_none()
+    row = (_ANSWER if answered else _END).row(conn, params)
+    return None if row is None else EndedWork(*row)
 
 
 def lease(conn: Connection, work_id: str, gateway_id: str, lease_expires_ms: int) -> int:

@@ -1,0 +1,120 @@
+"""`lattice`: the command line for apps and operators. Each command's module is loaded when it runs."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+
+def version() -> str:
+    """The installed version."""
+    from lattice import __version__
+
+    return __version__
+
+
+app = App(
+    name="lattice",
+    help="One API for private AI compute. Commands read LATTICE_BASE_URL and LATTICE_API_KEY.",
+    version=version,
+    help_format="plaintext",
+)
+
+keys = App(name="keys", help="Developer keys of the account.")
+runtimes = App(name="runtimes", help="Your own machines: create, pair, verify, revoke.")
+hosted = App(name="hosted", help="Hosted capacity, for the operator of the gateway.")
+credits_ = App(name="credits", help="The account's credits.")
+
+runtimes.command(hosted)
+for group in (keys, runtimes, credits_):
+    app.command(group)
+
+_COMMANDS = (
+    (app, "up", "up:up", "Run a gateway on this machine, without configuration.", "lattice up"),
+    (
+        app,
+        "demo",
+        "demo:demo",
+        "Show everything once: gateway, daemon, pairing and real answers.",
+        "lattice demo --once",
+    ),
+    (
+        app,
+        "chat",
+        "chat:chat",
+        "Ask a model, sealed to the machine where one is named.",
+        "lattice chat lattice:smollm2-135m-instruct 'What is a lattice?'",
+    ),
+    (
+        keys,
+        "create",
+        "keys:create",
+        "Make a key and show its secret, once.",
+        "lattice keys create my-app --spend-cap 5 --days 30",
+    ),
+    (keys, "list", "keys:list_", "List the account's keys.", "lattice keys list"),
+    (keys, "revoke", "keys:revoke", "Revoke a key at once.", "lattice keys revoke key_01kb…"),
+    (keys, "show", "keys:show_key", "Show what the key in use is and may do.", "lattice keys show --json"),
+    (runtimes, "create", "runtimes:create", "Make a record for a machine.", "lattice runtimes create living-room"),
+    (
+        runtimes,
+        "list",
+        "runtimes:list_",
+        "List machines and whether this app trusts them.",
+        "lattice runtimes list --reachable",
+    ),
+    (
+        runtimes,
+        "bootstrap",
+        "runtimes:bootstrap",
+        "Make the string that pairs a machine.",
+        "lattice runtimes bootstrap lat_01kb…",
+    ),
+    (
+        runtimes,
+        "verify",
+        "runtimes:verify",
+        "Check a machine's pairing, or confirm its words.",
+        "lattice runtimes verify lat_01kb… --words 'the words on its screen'",
+    ),
+    (runtimes, "revoke", "runtimes:revoke", "Revoke a machine.", "lattice runtimes revoke lat_01kb…"),
+    (hosted, "create", "hosted:create", "Make a record for a hosted machine.", "lattice runtimes hosted create rack-1"),
+    (hosted, "list", "hosted:list_", "List hosted machines.", "lattice runtimes hosted list"),
+    (
+        hosted,
+        "bootstrap",
+        "hosted:bootstrap",
+        "Make the string that pairs a hosted machine.",
+        "lattice runtimes hosted bootstrap lat_01kb…",
+    ),
+    (
+        hosted,
+        "verify",
+        "hosted:verify",
+        "Check a hosted machine's pairing.",
+        "lattice runtimes hosted verify lat_01kb…",
+    ),
+    (hosted, "revoke", "hosted:revoke", "Revoke a hosted machine.", "lattice runtimes hosted revoke lat_01kb…"),
+    (credits_, "show", "credits:balance", "Show the balance and what running work holds.", "lattice credits show"),
+    (
+        credits_,
+        "grant",
+        "credits:grant",
+        "Grant credits to an account.",
+        "lattice credits grant acc_01kb… 2.5 --reason welcome",
+    ),
+    (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
+    (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),
+)
+"""Group, name, target, summary and example: `--help` shows them without loading any command's module."""
+
+for _group, _name, _target, _help, _example in _COMMANDS:
+    _group.command(f"lattice.cli.{_target}", name=_name, help=_help, help_epilogue=f"Example: {_example}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    app(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Unit tests of sealing, one file per module."""
