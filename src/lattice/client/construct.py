@@ -11,9 +11,10 @@ from lattice import __version__
 from lattice.client.context import Context
 from lattice.client.disk import disk_key_store
 from lattice.client.retry import RetryPolicy
-from lattice.client.settings import CONNECT_TIMEOUT_S, DEFAULT_TIMEOUT_S, is_loopback, resolve_settings
+from lattice.client.settings import CONNECT_TIMEOUT_S, DEFAULT_TIMEOUT_S, resolve_settings
 from lattice.client.store import KeyStore
 from lattice.core.clock import Clock
+from lattice.core.origin import is_loopback
 
 
 def new_context(

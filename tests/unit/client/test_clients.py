@@ -13,11 +13,12 @@ import pytest
 import lattice
 from lattice.client.aio import AsyncComputeClient
 from lattice.client.compute import ComputeClient
-from lattice.client.settings import default_store_dir, normalise_base_url, origin_of, resolve_settings
+from lattice.client.settings import default_store_dir, normalise_base_url, resolve_settings
 from lattice.client.store import KeyStore
 from lattice.client.transport import AsyncSealedTransport, SealedTransport
 from lattice.core.clock import ManualClock
 from lattice.core.errors import LatticeError
+from lattice.core.origin import origin_of
 from tests.unit.client.conftest import Sdk
 from tests.unit.client.played import KEY, ORIGIN, PlayedGateway
 
