@@ -40,14 +40,30 @@ from lattice.sealing.suites import preferred_suite
 MODEL = "smollm2-135m-instruct"
 _pack = msgspec.msgpack.Encoder().encode
 _reply = msgspec.msgpack.Decoder(PollReply)
+TOKENS = 8
 _CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","created":0,"model":"m","choices":[{"index":0,%b}]}\n\n'
 _TOKEN = _CHUNK % b'"delta":{"content":"x"},"finish_reason":null'
+_FINAL = _CHUNK % b'"delta":{},"finish_reason":"stop"'
 _WHOLE = (
     b'{"id":"c","object":"chat.completion","created":0,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
     b'"message":{"role":"assistant","content":"xxxxxxxx"}}],'
     b'"usage":{"prompt_tokens":16,"completion_tokens":8,"total_tokens":24}}'
 )
-TOKENS = 8
+
+
+def token_event() -> bytes:
+    """One streamed token."""
+    return _TOKEN
+
+
+def final_event() -> bytes:
+    """The event that closes a stream."""
+    return _FINAL
+
+
+def whole_answer() -> bytes:
+    """An answer that is not streamed."""
+    return _WHOLE
 
 
 class InstantRuntime:
@@ -142,7 +158,7 @@ class InstantRuntime:
             for index in range(1, TOKENS):
                 sealed = sealer.seal(_TOKEN, index)
                 frames.append(ResultFrame(work.work_id, work.attempt, len(frames), index, sealed))
-            last = sealer.seal_final(_TOKEN + _CHUNK % b'"delta":{},"finish_reason":"stop"', trailer)
+            last = sealer.seal_final(_TOKEN + _FINAL, trailer)
         else:
             last = sealer.seal_final(_WHOLE, trailer)
         receipt = Receipt(

@@ -14,6 +14,7 @@ _PUBLIC = {
     "AsyncComputeClient": "lattice.client.aio",
     "ComputeClient": "lattice.client.compute",
     "LatticeError": "lattice.core.errors",
+    "ManagementClient": "lattice.client.management",
     "SealedTransport": "lattice.client.transport",
     "AsyncSealedTransport": "lattice.client.transport",
 }
@@ -21,6 +22,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from lattice.client.aio import AsyncComputeClient
     from lattice.client.compute import ComputeClient
+    from lattice.client.management import ManagementClient
     from lattice.client.transport import AsyncSealedTransport, SealedTransport
     from lattice.core.errors import LatticeError
 
@@ -29,6 +31,7 @@ __all__ = [
     "AsyncSealedTransport",
     "ComputeClient",
     "LatticeError",
+    "ManagementClient",
     "SealedTransport",
     "__version__",
 ]

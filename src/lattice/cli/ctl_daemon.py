@@ -44,6 +44,10 @@ def start(*, timeout: float = 60.0, common: Common = DEFAULT) -> None:
             if started["local_api"]:
                 out.print(f"  local API  {started['local_api']}/v1")
             out.print(f"  log        {started['log']}")
+            if started.get("engine"):
+                out.print(f"  model      {started['problem'] or started['engine']}")
+            if started.get("relay"):
+                out.print(f"  relay      {started['relay']}")
             out.print("  Look closer with: lattice-ctl status")
 
         show(started, common.json, people)

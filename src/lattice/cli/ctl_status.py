@@ -69,9 +69,7 @@ def _print_status(out: Console, report: dict[str, Any]) -> None:
     if relay:
         problem = f" ({relay['problem']})" if relay.get("problem") else ""
         out.print(f"relay        {relay['state']}{problem}")
-        out.print(
-            f"work         {relay['running']} running, {relay['queued']} queued, {relay['completed']} completed, "
-            f"{relay['failed']} failed, {relay['cancelled']} cancelled"
-        )
+        counts = ", ".join(f"{count} {word}" for word, count in relay["work"].items())
+        out.print(f"work         {counts}")
     out.print(f"fingerprint  {report['fingerprint']}")
     out.print(f"local API    {report.get('local_api') or 'off'}")

@@ -27,14 +27,14 @@ def create(
     days: float | None = None,
     common: Common = DEFAULT,
 ) -> None:
-    """Make a key and show its secret, once. Without --scope the key can run work and nothing else.
+    """Make a key and show its secret, once. It can do at most what the key that makes it can.
 
     Parameters
     ----------
     name
         What to call it.
     scope
-        A scope; repeat the option for several.
+        A scope; repeat the option for several. Those of an ordinary app otherwise.
     model
         A model that it may use; repeat the option for several. All models otherwise.
     spend_cap
@@ -48,7 +48,7 @@ def create(
 
     with common.client() as client:
         wanted: dict[str, Any] = {
-            "scopes": scope or ["lattice:compute:inference"],
+            "scopes": scope,
             "allowed_models": model,
             "spend_cap_micro": None if spend_cap is None else micro_credits(spend_cap),
             "requests_per_minute": requests_per_minute,

@@ -24,7 +24,15 @@ def usage(*, limit: int = 20, common: Common = DEFAULT) -> None:
     """
     with common.client() as client:
         rows = list(islice(client.usage(limit=min(limit, _PAGE)), limit))
-        columns = ("created_at_ms", "model", "sealing", "prompt_tokens", "completion_tokens", "charged_micro")
+        columns = (
+            "created_at_ms",
+            "model",
+            "runtime",
+            "sealing",
+            "prompt_tokens",
+            "completion_tokens",
+            "charged_micro",
+        )
         show({"usage": rows}, common.json, lambda out: _print(out, columns, rows))
 
 
@@ -39,8 +47,8 @@ def ledger(*, work: str | None = None, limit: int = 20, common: Common = DEFAULT
         The most rows to show.
     """
     with common.client() as client:
-        rows = list(islice(client.ledger_entries(work_id=work, limit=min(limit, _PAGE)), limit))
-        columns = ("created_at_ms", "kind", "ledger_account", "amount_micro", "work_id", "reason")
+        rows = list(islice(client.ledger_entries(work=work, limit=min(limit, _PAGE)), limit))
+        columns = ("created_at_ms", "kind", "ledger_account", "amount_micro", "work", "reason")
         show({"entries": rows}, common.json, lambda out: _print(out, columns, rows))
 
 

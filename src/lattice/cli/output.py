@@ -38,6 +38,8 @@ _EXIT_CODES = {
     "bootstrap_token_used": EXIT_SECURITY,
     "model_digest_mismatch": EXIT_SECURITY,
     "runtime_identity_changed": EXIT_SECURITY,
+    "runtime_unverified": EXIT_SECURITY,
+    "sealing_mode_unavailable": EXIT_SECURITY,
     "receipt_invalid": EXIT_SECURITY,
     "reply_invalid": EXIT_SECURITY,
 }

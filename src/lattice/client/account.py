@@ -28,8 +28,15 @@ def page(context: Context, path: str, cursor: str | None, limit: int, filters: M
 
 
 def create_key(context: Context, name: str, options: dict[str, Any]) -> Plan[dict[str, Any]]:
-    """Make a developer key. Never repeated once it may have arrived: a second key would be made."""
-    return (yield from context.post_json("/api-keys", {"name": name, **options}, idempotency_key=context.new_key()))
+    """Make a developer key, once: a repeat under the same idempotency key gets the first answer."""
+    body = {"name": name, **options}
+    return (yield from context.post_json("/api-keys", body, idempotency_key=context.new_key(), replay_safe=True))
+
+
+def create_account(context: Context, name: str) -> Plan[dict[str, Any]]:
+    """Make an account, once."""
+    key = context.new_key()
+    return (yield from context.post_json("/accounts", {"name": name}, idempotency_key=key, replay_safe=True))
 
 
 def grant_credits(

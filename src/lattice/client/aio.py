@@ -10,7 +10,7 @@ from typing import Any, Self
 import httpx2
 
 from lattice.client import account, inference, personal
-from lattice.client.construct import new_context, timeout_of
+from lattice.client.construct import http_options, new_context
 from lattice.client.context import Context
 from lattice.client.drivers import AsyncDriver
 from lattice.client.records import PersonalRuntime
@@ -41,7 +41,7 @@ class AsyncComputeClient:
     ) -> None:
         self._context: Context = new_context(base_url, api_key, store, timeout_s, max_retries, clock)
         self._owned = http_client is None
-        self._http = http_client or httpx2.AsyncClient(timeout=timeout_of(self._context))
+        self._http = http_client or httpx2.AsyncClient(**http_options(self._context))
         self._driver = AsyncDriver(self._http)
 
     @property
@@ -187,9 +187,9 @@ class AsyncComputeClient:
         """Every usage record, newest first; pages of `limit` are fetched as the iteration goes on."""
         return self._every("/usage", limit)
 
-    def ledger_entries(self, *, work_id: str | None = None, limit: int = 100) -> AsyncIterator[dict[str, Any]]:
+    def ledger_entries(self, *, work: str | None = None, limit: int = 100) -> AsyncIterator[dict[str, Any]]:
         """Every ledger entry, newest first, or those of one work; fetched in pages of `limit` on the way."""
-        return self._every("/ledger/entries", limit, work_id=work_id)
+        return self._every("/ledger/entries", limit, work=work)
 
     async def page(self, path: str, *, cursor: str | None = None, limit: int = 100, **filters: str | None) -> Page:
         """One page of a list route (such as `/ledger/entries`), for callers that keep the cursor themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -13,6 +14,7 @@ from lattice.client.retry import RetryPolicy
 from lattice.client.settings import CONNECT_TIMEOUT_S, DEFAULT_TIMEOUT_S, resolve_settings
 from lattice.client.store import KeyStore
 from lattice.core.clock import Clock
+from lattice.core.origin import is_loopback
 
 
 def new_context(
@@ -36,7 +38,8 @@ def new_context(
     )
 
 
-def timeout_of(context: Context) -> httpx2.Timeout:
-    """The default timeouts: patient for the answer, quick to find out that nobody listens."""
+def http_options(context: Context) -> dict[str, Any]:
+    """Patient for the answer, quick to find out that nobody listens; and no proxy in front of this machine itself."""
     limit = context.timeout_s or DEFAULT_TIMEOUT_S
-    return httpx2.Timeout(limit, connect=min(limit, CONNECT_TIMEOUT_S))
+    timeout = httpx2.Timeout(limit, connect=min(limit, CONNECT_TIMEOUT_S))
+    return {"timeout": timeout, "trust_env": not is_loopback(context.origin)}

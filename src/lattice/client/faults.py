@@ -34,9 +34,14 @@ def answer_error(status: int, content: bytes, headers: httpx2.Headers) -> Lattic
 def reported_error(status: int, body: Any, request_id: str | None = None) -> LatticeError:
     """The error that a body reports: ours in either shape, or the engine's own behind a gateway that passed it on."""
     inner = body.get("error") if isinstance(body, dict) else None
-    if isinstance(inner, dict) and inner.get("code") not in catalogue():
-        return engine_error(status, inner, request_id)
-    return error_from_body(status, body, request_id)
+    if isinstance(inner, dict):
+        code = inner.get("code")
+        if not isinstance(code, str) or code not in catalogue():
+            return engine_error(status, inner, request_id)
+    error = error_from_body(status, body, request_id)
+    if not isinstance(error.retry_after_ms, int) or error.retry_after_ms < 0:
+        error.retry_after_ms = None
+    return error
 
 
 def engine_error(status: int, inner: Any, request_id: str | None = None) -> LatticeError:

@@ -17,7 +17,7 @@ class ManagementClient(ComputeClient):
     def create_key(self, name: str, **options: Any) -> dict[str, Any]:
         """Make a developer key; its `secret` is in this answer only.
 
-        Options: `scopes`, `allowed_models`, `spend_cap_micro`, `requests_per_minute`, `expires_at_ms`.
+        Options: `scopes`, `allowed_models`, `spend_cap_micro`, `requests_per_minute`, `expires_at_ms`, `account`.
         """
         return self._driver.run(account.create_key(self._context, name, options))
 
@@ -34,6 +34,14 @@ class ManagementClient(ComputeClient):
     ) -> dict[str, Any]:
         """Grant micro-credits to an account. With the same `idempotency_key` a repeat grants nothing more."""
         return self._driver.run(account.grant_credits(self._context, account_id, amount_micro, reason, idempotency_key))
+
+    def create_account(self, name: str) -> dict[str, Any]:
+        """Make an account; needs `lattice:admin`. Give it a key with `create_key(…, account=…)`, and credits."""
+        return self._driver.run(account.create_account(self._context, name))
+
+    def list_accounts(self, *, limit: int = 100) -> Iterator[dict[str, Any]]:
+        """Every account; needs `lattice:admin`."""
+        return self._every("/accounts", limit)
 
     def create_hosted_runtime(self, name: str) -> PersonalRuntime:
         """Make an unpaired record for hosted capacity."""

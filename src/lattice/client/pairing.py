@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lattice.client.records import PersonalRuntime, decode_key_config
-from lattice.client.settings import origin_of
 from lattice.client.store import PendingPairing
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url, unb64url
+from lattice.core.origin import origin_of
 from lattice.sealing.identity import PublicIdentity
 from lattice.sealing.key_config import verify_key_config
 from lattice.sealing.pairing import app_key_mac, bootstrap_string, new_pairing_secret, pairing_mac

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from lattice.client.faults import decode_json, reported_error
 from lattice.client.records import PersonalRuntime
 from lattice.client.results import VerifiedReceipt
 from lattice.core.chat import RequestShape
@@ -16,7 +17,7 @@ from lattice.sealing.frames import Trailer
 from lattice.sealing.identity import IdentityKey, PublicIdentity
 from lattice.sealing.key_config import KeyConfig, SignedKeyConfig, require_current, verify_key_config
 from lattice.sealing.receipt import SignedReceipt, verify_receipt
-from lattice.sealing.stream import Record, RecordReader, RecordType, decode_error, decode_frame
+from lattice.sealing.stream import Record, RecordReader, RecordType, decode_frame
 
 Task = Literal["chat", "embeddings"]
 
@@ -140,7 +141,7 @@ class ReplyReader:
         if record.type is RecordType.KEEPALIVE:
             return None
         if record.type is RecordType.ERROR:
-            raise decode_error(record.payload)
+            raise reported_error(502, decode_json(record.payload))
         if self.receipt is not None:
             raise LatticeError("reply_invalid", "Something came after the receipt.")
         if record.type is RecordType.FRAME:

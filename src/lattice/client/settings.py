@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
+from lattice.core.defaults import GATEWAY_URL
 from lattice.core.errors import LatticeError
+from lattice.core.origin import origin_of
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8787"
+DEFAULT_BASE_URL = GATEWAY_URL
 DEFAULT_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
@@ -56,26 +54,6 @@ def normalise_base_url(text: str) -> str:
     """The gateway's root without a trailing slash; OpenAI's habit of ending it in `/v1` is accepted."""
     origin_of(text)
     return text.strip().rstrip("/").removesuffix("/v1")
-
-
-def origin_of(url: str) -> str:
-    """Canonical `scheme://host[:port]`: lower case, no default port, IPv6 in brackets, this machine as `127.0.0.1`.
-
-    Pairing binds to it on both sides, so the three names of one loopback gateway must not be three gateways.
-    """
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-    except ValueError:
-        raise LatticeError("config_invalid", "The gateway's address is not a URL.") from None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise LatticeError("config_invalid", "The gateway's address must begin with http:// or https://.")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise LatticeError("config_invalid", "The gateway's address must have no credentials, query or fragment.")
-    name = "127.0.0.1" if parts.hostname in _LOOPBACK else parts.hostname
-    host = f"[{name}]" if ":" in name else name
-    shown = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
-    return f"{parts.scheme}://{host}{shown}"
 
 
 def default_store_dir(environment: Mapping[str, str] | None = None) -> Path:

@@ -29,10 +29,10 @@ from lattice.client.openai_wire import (
 )
 from lattice.client.relay_sse import SseRelay
 from lattice.client.retry import NOT_DELIVERED, RetryPolicy
-from lattice.client.settings import origin_of
 from lattice.client.store import KeyStore
 from lattice.core.clock import Clock, SystemClock
 from lattice.core.errors import LatticeError
+from lattice.core.origin import origin_of
 
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from lattice.core.clock import DAY_MS
 from lattice.core.errors import LatticeError
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import idempotency
 
 KEEP_MS = DAY_MS
@@ -28,14 +29,17 @@ RETRY_AFTER_MS = 1_000
 
 _c = idempotency.c
 _COLUMNS = ["scope_hash", "body_mac", "work_id", "state", "created_at_ms", "expires_at_ms"]
-_TAKE = insert(idempotency).from_select(
-    _COLUMNS,
-    select(*(bindparam(name, type_=_c[name].type) for name in _COLUMNS)).where(
-        ~select(1).where(_c.scope_hash == bindparam("scope_hash")).exists()
-    ),
+# Prepared also because SQLAlchemy does not report the row count of an INSERT on every driver.
+_TAKE = Prepared(
+    insert(idempotency).from_select(
+        _COLUMNS,
+        select(*(bindparam(name, type_=_c[name].type) for name in _COLUMNS)).where(
+            ~select(1).where(_c.scope_hash == bindparam("scope_hash")).exists()
+        ),
+    )
 )
 _FIND = select(_c.body_mac, _c.state, _c.result, _c.status, _c.expires_at_ms).where(_c.scope_hash == bindparam("scope"))
-_FINISH = (
+_FINISH = Prepared(
     update(idempotency)
     .where(_c.scope_hash == bindparam("scope"))
     .values(state=bindparam("new_state"), result=bindparam("sealed"), status=bindparam("new_status"))
@@ -112,12 +116,12 @@ def take(conn: Connection, claim: Claim, work_id: str | None, now_ms: int) -> St
         "created_at_ms": now_ms,
         "expires_at_ms": now_ms + KEEP_MS,
     }
-    if conn.execute(_TAKE, params).rowcount:
+    if _TAKE.change(conn, params):
         return None
     found = conn.execute(_FIND, {"scope": claim.scope_hash}).one()
     if found.expires_at_ms <= now_ms:
         conn.execute(_FORGET, {"scope": claim.scope_hash})
-        conn.execute(_TAKE, params)
+        _TAKE.change(conn, params)
         return None
     if not hmac.compare_digest(found.body_mac, claim.body_mac):
         raise LatticeError("idempotency_conflict")
@@ -141,7 +145,7 @@ def peek(conn: Connection, claim: Claim, now_ms: int) -> StoredReply | None:
 def finish(conn: Connection, claim: Claim, status: int, sealed: bytes | None) -> None:
     """The request ended: keep its sealed reply, or, with None, remember only that it ended."""
     state = "gone" if sealed is None else "done"
-    conn.execute(_FINISH, {"scope": claim.scope_hash, "new_state": state, "sealed": sealed, "new_status": status})
+    _FINISH.change(conn, {"scope": claim.scope_hash, "new_state": state, "sealed": sealed, "new_status": status})
 
 
 def release_work(conn: Connection, work_id: str) -> None:

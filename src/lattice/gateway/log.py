@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-_SECRET = re.compile(r"\b(sk_lat|lbt|rlc|eut)_[A-Za-z0-9_\-.]+|(?i:bearer)\s+\S+")
-_FORBIDDEN = frozenset({"authorization", "body", "messages", "prompt", "content", "secret", "token", "payload"})
+from lattice.core.redaction import redact
 
 
-def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """structlog processor: mask secrets in values and drop fields that may hold content."""
-    for name, value in event.items():
-        if name in _FORBIDDEN:
-            event[name] = "[redacted]"
-        elif isinstance(value, str):
-            event[name] = _SECRET.sub("[redacted]", value)
-    return event
+def _redacting(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    clean: dict[str, Any] = redact(dict(event))
+    return clean
 
 
 def configure_logging(level: str, json: bool) -> None:
@@ -30,7 +23,7 @@ def configure_logging(level: str, json: bool) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        redact,
+        _redacting,
     ]
     renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
     number = getattr(logging, level.upper(), logging.INFO)

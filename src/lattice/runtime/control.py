@@ -20,6 +20,9 @@ from lattice.runtime.state import StateDir
 from lattice.runtime.status import ENDPOINT_FILE, LOG_FILE, TOKEN_FILE, Endpoint
 
 _POLL_S = 0.05
+_SETTLE_S = 20.0
+_SETTLED = ("connected", "waiting", "stopped")
+MAX_LOG_BYTES = 16 * 1024 * 1024
 
 
 def daemon_pid(state: StateDir) -> int | None:
@@ -53,7 +56,22 @@ def start_daemon(settings: DaemonSettings, state: StateDir, config: Path | None,
             raise LatticeError("daemon_not_running", f"The daemon did not answer in {timeout_s:.0f} s: see {log}.")
         time.sleep(_POLL_S)
     endpoint = read_endpoint(state)
-    return {"pid": process.pid, "local_api": endpoint.url if endpoint else None, "log": str(log)}
+    started = {"pid": process.pid, "local_api": endpoint.url if endpoint else None, "log": str(log)}
+    return started | (_settled(state, min(deadline, time.monotonic() + _SETTLE_S)) if endpoint else {})
+
+
+def _settled(state: StateDir, deadline: float) -> dict[str, Any]:
+    """Wait a little for model and connection, so that what one types next works; large models load for longer."""
+    while True:
+        try:
+            status = fetch_status(state)
+        except LatticeError:
+            return {}
+        engine, relay = status["engine"], status.get("relay") or {}
+        settled = engine["state"] != "starting" and (not status.get("pairing") or relay.get("state", "") in _SETTLED)
+        if settled or time.monotonic() > deadline:
+            return {"engine": engine["state"], "problem": engine.get("problem"), "relay": relay.get("state")}
+        time.sleep(_POLL_S)
 
 
 def stop_daemon(state: StateDir, timeout_s: float) -> int:
@@ -134,6 +152,8 @@ def _spawn(log: Path, config: Path | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "lattice.cli.ctl", "daemon", "run"]
     if config is not None:
         command += ["--config", str(config.expanduser().absolute())]
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_suffix(".log.old"))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         return subprocess.Popen(

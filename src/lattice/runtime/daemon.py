@@ -7,11 +7,10 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import structlog
-import uvicorn
 
 from lattice import __version__
 from lattice.core.clock import Clock, SystemClock
@@ -24,6 +23,7 @@ from lattice.runtime.engines.choice import make_engine
 from lattice.runtime.local_api import LocalApi
 from lattice.runtime.machine import PAIRING_FILE, Pairing, load_or_create_identity, load_pairing
 from lattice.runtime.relay import RelayConnection
+from lattice.runtime.server import serving
 from lattice.runtime.settings import DaemonSettings
 from lattice.runtime.state import StateDir
 from lattice.runtime.status import ENDPOINT_FILE, TOKEN_FILE, DaemonStatus, Endpoint, EngineStatus, PairingStatus
@@ -49,6 +49,7 @@ class Daemon:
         self._engine = engine or make_engine(settings.engine)
         self._board = ModelBoard()
         self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._engine_tried = asyncio.Event()
         self._pairing: Pairing | None = None
         self._relay: RelayConnection | None = None
@@ -59,7 +60,9 @@ class Daemon:
         self.ready = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin the drain; safe to call twice and from a signal handler."""
+        """Begin the drain; asked again, give back at once what still runs. Safe in a signal handler."""
+        if self._stopping.is_set():
+            self._hurried.set()
         self._stopping.set()
 
     async def run(self) -> None:
@@ -83,7 +86,6 @@ class Daemon:
 
     def status(self) -> DaemonStatus:
         """What the machine is doing."""
-        pairing = self._pairing
         relay = self._relay.status if self._relay else None
         public = self._identity.public
         return DaemonStatus(
@@ -93,15 +95,22 @@ class Daemon:
             state_dir=str(self._state.root),
             fingerprint=public.words,
             identity_key=public.text,
-            engine=EngineStatus(
-                self._engine.name, self._board.offers, str(self._board.problem) if self._board.problem else None
-            ),
-            pairing=PairingStatus(pairing.runtime, pairing.origin, pairing.verified, personal_model(pairing.runtime))
-            if pairing
-            else None,
+            engine=self._engine_status(),
+            pairing=self._pairing_status(),
             relay=relay,
             local_api=self.endpoint.url if self.endpoint else None,
         )
+
+    def _pairing_status(self) -> PairingStatus | None:
+        pairing = self._pairing
+        if pairing is None:
+            return None
+        return PairingStatus(pairing.runtime, pairing.origin, pairing.verified, personal_model(pairing.runtime))
+
+    def _engine_status(self) -> EngineStatus:
+        problem = self._board.problem
+        state = "failed" if problem else "ready" if self._engine_tried.is_set() else "starting"
+        return EngineStatus(self._engine.name, state, self._board.offers, str(problem) if problem else None)
 
     # -- the engine -------------------------------------------------------------------------------------------------
 
@@ -176,13 +185,13 @@ class Daemon:
     async def _drain(self) -> None:
         log.info("daemon_draining")
         if self._relay is not None and self._relay_task is not None and not self._relay_task.done():
-            await self._relay.drain(DRAIN_LIMIT_S)
+            await self._relay.drain(DRAIN_LIMIT_S, self._hurried)
         await self._end_relay()
 
     # -- the local API ----------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _local_api(self):  # type: ignore[no-untyped-def]
+    async def _local_api(self) -> AsyncIterator[None]:
         token = secrets.token_urlsafe(32)
         self._state.write_bytes(TOKEN_FILE, token.encode())
         api = LocalApi(
@@ -192,32 +201,19 @@ class Daemon:
             runtime=lambda: self._pairing.runtime if self._pairing else None,
             token=token,
         )
-        listener = _listen(self._settings.local_api.host, self._settings.local_api.port)
-        host, port = listener.getsockname()[:2]
-        config = uvicorn.Config(
-            api.app(),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-            server_header=False,
-        )
-        server = _Server(config)
-        async with self._background(server.serve(sockets=[listener])):
-            await server.up.wait()
-            self.endpoint = Endpoint(os.getpid(), str(host), int(port), self._started_at_ms)
+        local = self._settings.local_api
+        async with serving(api.app(), local.host, local.port) as (host, port):
+            self.endpoint = Endpoint(os.getpid(), host, port, self._started_at_ms)
             self._state.write(ENDPOINT_FILE, self.endpoint)
             try:
                 yield
             finally:
                 self._state.remove(ENDPOINT_FILE)
-                server.should_exit = True
-                await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
-    async def _background(self, work):  # type: ignore[no-untyped-def]
+    async def _background(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         """A task that lives as long as the block; one that dies takes the daemon down instead of leaving half of it."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         task.add_done_callback(self._on_background_end)
         try:
             yield
@@ -235,38 +231,6 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread: a test
                 loop.add_signal_handler(number, self.stop)
-
-
-class _Server(uvicorn.Server):
-    """Without uvicorn's own signal handling, because the daemon drains first; and it says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        await super().startup(sockets)
-        self.up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        message = f"`local_api.port` {port} can't be used: {error.strerror}. Set another, or 0 for a free one."
-        raise LatticeError("config_invalid", message) from None
-    listener.listen(128)
-    return listener
 
 
 def serve(settings: DaemonSettings) -> None:

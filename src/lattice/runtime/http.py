@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import aiohttp
 
 from lattice.core.errors import LatticeError
-
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_PORTS = {"http": 80, "https": 443}
+from lattice.core.origin import is_loopback, origin_of
 
 
 class TooLarge(Exception):
@@ -36,23 +32,10 @@ def finish(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port; every name of this machine's loopback counts as one host."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:
-        port = 0
-    if parts.scheme not in _PORTS or not parts.hostname or not port:
-        raise LatticeError("config_invalid", "The gateway's address must look like https://host[:port].")
-    host = parts.hostname.lower()
-    return parts.scheme, "localhost" if host in _LOOPBACK else host, port
-
-
 def require_safe_url(url: str, allow_plain_http: bool) -> str:
     """The address without a trailing slash; plain http to another machine only where the settings permit it."""
-    scheme, host, _ = origin_of(url)
-    if scheme == "http" and host != "localhost" and not allow_plain_http:
+    origin = origin_of(url)
+    if origin.startswith("http://") and not is_loopback(origin) and not allow_plain_http:
         message = (
             "The gateway's address is http:// on another machine: credentials would travel in clear. Use https://."
         )

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+from lattice.core.redaction import redact
 from lattice.runtime.settings import LogSettings
 
-_SECRET = re.compile(r"\b(?:sk_lat|lbt|rlc|eut)_[A-Za-z0-9_.-]+|(?i:\bbearer\s+)\S+")
-_PRIVATE = frozenset(
-    {"api_key", "apikey", "authorization", "body", "choices", "content", "cookie", "credential", "input", "messages"}
-    | {"password", "payload", "prompt", "secret", "text", "token", "tools", "x-api-key"}
-)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-REDACTED = "[redacted]"
-
-
-def redact(value: Any) -> Any:
-    """The value without secrets: members with private names and anything that looks like a credential."""
-    if isinstance(value, str):
-        return _SECRET.sub(REDACTED, value)
-    if isinstance(value, Mapping):
-        return {k: REDACTED if str(k).lower() in _PRIVATE else redact(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else value
 
 
 def _redacting(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

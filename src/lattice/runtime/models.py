@@ -100,6 +100,23 @@ def verify(model: FetchableModel, path: Path) -> None:
         raise LatticeError("model_digest_mismatch", message)
 
 
+def model_file(engine: EngineSettings) -> Path:
+    """The GGUF file that the llama engine loads."""
+    return engine.model.expanduser() if engine.model else fetched_path(DEFAULT_MODEL)
+
+
+def is_default_model(engine: EngineSettings) -> bool:
+    """Whether that file is meant to be the embedded default, under its catalogue name."""
+    return engine.model_id is None and model_file(engine).name == DEFAULT_MODEL.file
+
+
+def model_id(engine: EngineSettings) -> str:
+    """The name under which the file is offered."""
+    if is_default_model(engine):
+        return DEFAULT_MODEL.id
+    return engine.model_id or model_file(engine).stem.lower()
+
+
 def list_models(engine: EngineSettings) -> list[dict[str, Any]]:
     """The fetchable models and the configured one, with their state: fetched, damaged, missing or there."""
     entries = []
@@ -111,9 +128,9 @@ def list_models(engine: EngineSettings) -> list[dict[str, Any]]:
     if engine.kind == "openai":
         entries.append(_entry("(served by)", "configured", engine.base_url, None, ""))
     elif engine.model is not None:
-        path = engine.model.expanduser()
+        path = model_file(engine)
         state = "configured" if path.is_file() else "missing"
-        entries.append(_entry(engine.model_id or path.stem.lower(), state, path, None, ""))
+        entries.append(_entry(model_id(engine), state, path, None, ""))
     return entries
 
 

@@ -12,8 +12,9 @@ import msgspec
 from lattice.core.clock import Clock, SystemClock
 from lattice.core.errors import LatticeError, error_from_body
 from lattice.core.ids import b64url, unb64url
+from lattice.core.origin import origin_of
 from lattice.runtime.allow import AllowList
-from lattice.runtime.http import TooLarge, finish, origin_of, read_bounded, require_safe_url
+from lattice.runtime.http import TooLarge, finish, read_bounded, require_safe_url
 from lattice.runtime.machine import Pairing, load_or_create_identity, save_pairing
 from lattice.runtime.state import StateDir
 from lattice.runtime.work_keys import WorkKeys

@@ -9,9 +9,10 @@ from lattice.runtime.relay import RelayStatus
 
 
 class EngineStatus(msgspec.Struct):
-    """The local model."""
+    """The local model. `state`: starting, ready or failed."""
 
     name: str
+    state: str
     models: tuple[ModelOffer, ...] = ()
     problem: str | None = None
 

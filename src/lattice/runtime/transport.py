@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, TypeVar
 
 import aiohttp
@@ -24,6 +25,8 @@ from lattice.runtime.http import TooLarge, finish, read_bounded
 T = TypeVar("T")
 
 RELAY_PATH = "/v1/relay"
+BACKOFF_BASE_S = 0.25
+BACKOFF_CAP_S = 30.0
 _POLL_GRACE_S = 15.0
 _POST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
@@ -105,6 +108,11 @@ class RelayTransport:
             raise RelayDown("the gateway's answer is not of this protocol") from None
 
 
+def jittered_backoff(tries: int) -> float:
+    """Exponential back-off with full jitter, so that a restarted gateway is not met by every daemon at once."""
+    return random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(tries, 10)))  # noqa: S311
+
+
 def relay_base(url: str) -> str:
     """The address of the relay routes, from a relay URL with or without their path."""
     url = url.rstrip("/")
@@ -112,8 +120,11 @@ def relay_base(url: str) -> str:
 
 
 def frames_url(base: str, results_url: str | None) -> str:
-    """Where frames go: the poll's `results_url` (whole, or only an address), else where the polls go."""
-    if not results_url:
+    """Where frames go: the poll's `results_url` (whole, or only an address), else where the polls go.
+
+    The credential goes along, so an https gateway can't send it over plain http.
+    """
+    if not results_url or (base.startswith("https://") and not results_url.startswith("https://")):
         return f"{base}/frames"
     return results_url if results_url.endswith("/frames") else f"{relay_base(results_url)}/frames"
 

@@ -124,6 +124,8 @@ class WorkRunner:
         pair = self._keys.pair(header.key_id)
         self._seen.admit(header.work_id, envelope.envelope_hash, leased.attempt)
         opened = open_request(envelope, pair, self._runtime)
+        if header.task == "chat" and header.max_output_tokens < 1:
+            raise LatticeError("invalid_request", "`max_output_tokens` must be at least 1.")
         offer = self._board.resolve(header.model, header.task, self._runtime)
         return _Job(
             leased=leased,

@@ -165,7 +165,7 @@ def seal_request(
 def _seal(
     header: bytes, config: KeyConfig, sender: IdentityKey, body: bytes, work_key: bytes | None
 ) -> tuple[Envelope, bytes]:
-    decode_header(header)  # what the other side would refuse is refused here, before anything is sealed
+    parsed = decode_header(header)  # what the other side would refuse is refused here, before anything is sealed
     key = os.urandom(WORK_KEY_BYTES) if work_key is None else work_key
     if len(key) != WORK_KEY_BYTES:
         raise ValueError("a work key has 32 bytes")
@@ -174,7 +174,7 @@ def _seal(
     unsigned = Envelope(header, enc, wrapped_key, frames, b"")
     signature = sender.sign(SEALED_WORK_LABEL, unsigned.envelope_hash)
     envelope = Envelope(header, enc, wrapped_key, frames, signature)
-    envelope.__dict__.update(unsigned.__dict__)
+    envelope.__dict__.update(unsigned.__dict__, parsed=parsed)
     return envelope, key
 
 

@@ -1,7 +1,7 @@
 """Pairing: how a minting client and a daemon authenticate each other through a gateway that neither trusts.
 
 Both know the pairing secret, which is in the bootstrap string and never reaches the gateway. Each proves with an HMAC
-under it which keys are its own.
+under it which keys are its own, over the gateway's canonical origin (`lattice.core.origin`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import secrets
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, b64url, unb64url
+from lattice.core.origin import origin_of
 from lattice.sealing.wire import pack
 
 APP_KEY_LABEL = b"lattice pairing app key v1"
@@ -58,7 +59,7 @@ def split_bootstrap(text: str) -> tuple[str, str | None]:
 
 def app_key_mac(secret: str, *, origin: str, runtime: str, app_key: bytes) -> bytes:
     """Made by the minting client, so that the daemon can put the app's key on its allow-list."""
-    fields = pack(APP_KEY_LABEL, origin.encode(), runtime.encode(), app_key)
+    fields = pack(APP_KEY_LABEL, origin_of(origin).encode(), runtime.encode(), app_key)
     return hmac.digest(_secret_bytes(secret), fields, "sha256")
 
 
@@ -66,7 +67,7 @@ def pairing_mac(
     secret: str, *, origin: str, runtime: str, identity_key: bytes, key_config: bytes, app_key: bytes
 ) -> bytes:
     """Made by the daemon over its keys and the app key that it accepted (empty for none); the minting client checks."""
-    fields = pack(PAIRING_LABEL, origin.encode(), runtime.encode(), identity_key, key_config, app_key)
+    fields = pack(PAIRING_LABEL, origin_of(origin).encode(), runtime.encode(), identity_key, key_config, app_key)
     return hmac.digest(_secret_bytes(secret), fields, "sha256")
 
 

@@ -13,11 +13,12 @@ import pytest
 import lattice
 from lattice.client.aio import AsyncComputeClient
 from lattice.client.compute import ComputeClient
-from lattice.client.settings import default_store_dir, normalise_base_url, origin_of, resolve_settings
+from lattice.client.settings import default_store_dir, normalise_base_url, resolve_settings
 from lattice.client.store import KeyStore
 from lattice.client.transport import AsyncSealedTransport, SealedTransport
 from lattice.core.clock import ManualClock
 from lattice.core.errors import LatticeError
+from lattice.core.origin import origin_of
 from tests.unit.client.conftest import Sdk
 from tests.unit.client.played import KEY, ORIGIN, PlayedGateway
 
@@ -82,6 +83,14 @@ def test_origins_have_one_form() -> None:
         with pytest.raises(LatticeError) as caught:
             origin_of(bad)
         assert caught.value.code == "config_invalid"
+
+
+def test_a_proxy_is_never_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with ComputeClient("http://localhost:9", KEY) as own, ComputeClient("http://gateway.test", KEY) as other:
+        assert not [mount for mount in own._http._mounts.values() if mount]
+        assert [mount for mount in other._http._mounts.values() if mount]
 
 
 def test_the_key_stores_folder_follows_the_environment() -> None:

@@ -90,6 +90,26 @@ def test_an_engines_own_refusal_that_the_gateway_passed_on_is_not_a_broken_gatew
     assert caught.value.code == "invalid_request"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": []}},
+        {"error": {"code": {"a": 1}}},
+        {"error": []},
+        {"error": "rate_limited", "retryAfterMs": "soon"},
+        {"error": "rate_limited", "retryAfterMs": -5},
+        {"error": "rate_limited", "message": 5},
+        [],
+        None,
+    ],
+)
+def test_a_hostile_error_body_is_still_a_catalogued_error(sdk: Sdk, gateway: PlayedGateway, body: object) -> None:
+    gateway.faults.append(lambda r: answered(body, 429))
+    with pytest.raises(LatticeError):
+        sdk.chat_complete("m", ASK)
+    assert len(gateway.requests) == 1
+
+
 def test_the_method_decides_about_streaming(sdk: Sdk) -> None:
     with pytest.raises(LatticeError, match="chat_stream"):
         sdk.chat_complete("m", ASK, stream=True)

@@ -1,8 +1,9 @@
-"""Turns FastAPI's validation errors into the catalogue's `invalid_request`, naming the field and never its value."""
+"""Turns the frameworks' errors into catalogued ones, naming the field and never its value."""
 
 from __future__ import annotations
 
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from lattice.core.errors import LatticeError
 
@@ -17,3 +18,9 @@ def invalid_request(error: RequestValidationError) -> LatticeError:
         return LatticeError("invalid_request", f"The {place} has a member that this route does not know.")
     where = ".".join(map(str, path)) or str(place)
     return LatticeError("invalid_request", f"`{where}` is {'missing' if kind == 'missing' else 'not valid'}.")
+
+
+def http_error(error: HTTPException) -> LatticeError:
+    """The catalogued error for what Starlette or FastAPI raise themselves: no such route, a body nested too deeply."""
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    return LatticeError(codes.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal"))

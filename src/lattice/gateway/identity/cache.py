@@ -77,6 +77,7 @@ class KeyCache:
         task = self._asking.get(digest)
         if task is None:
             task = asyncio.create_task(self._read(digest))
+            task.add_done_callback(_retrieve)
             self._asking[digest] = task
         # Shielded: one of several callers that goes away must not take the others' answer with it.
         return await asyncio.shield(task)
@@ -99,3 +100,9 @@ class KeyCache:
         while len(self._known) >= MAX_KEYS:
             del self._known[next(iter(self._known))]
         self._known[digest] = (until, record)
+
+
+def _retrieve(task: asyncio.Task[KeyRecord | None]) -> None:
+    """Look at the error even where every caller has gone away, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()

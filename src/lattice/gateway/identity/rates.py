@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from functools import lru_cache
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from lattice.core.clock import Clock, SystemClock
+from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
 from lattice.gateway.identity.keys import KeyRecord
 
@@ -20,11 +21,10 @@ def _item(per_minute: int) -> RateLimitItem:
 
 
 class RequestRates:
-    """A moving minute for each key that has a limit."""
+    """A moving minute for each key that has a limit. `limits` keeps its own time, so this reads the same clock."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._clock = clock or SystemClock()
 
     def require(self, record: KeyRecord) -> None:
         """Count a request, or raise `rate_limited` with the time until the next one fits."""
@@ -32,6 +32,5 @@ class RequestRates:
             return
         item = _item(record.requests_per_minute)
         if not self._limiter.hit(item, record.id):
-            reset = self._limiter.get_window_stats(item, record.id).reset_time
-            wait_ms = max(1, math.ceil(reset * 1000) - self._clock.now_ms())
-            raise LatticeError("rate_limited", retry_after_ms=wait_ms)
+            wait = self._limiter.get_window_stats(item, record.id).reset_time - time.time()
+            raise LatticeError("rate_limited", retry_after_ms=min(MINUTE_MS, max(1, math.ceil(wait * 1000))))

@@ -124,7 +124,9 @@ class RuntimeRoutes:
             _decode(body.app_key_mac, "app_key_mac"),
             now,
         )
-        return JSONResponse({"token": token, "expires_at_ms": now + LIFE_MS}, 201)
+        return JSONResponse(
+            {"token": token, "expires_at_ms": now + LIFE_MS, "origin": self._gateway.settings.origin}, 201
+        )
 
     async def confirm(self, request: Request, runtime_id: str, body: Confirmation) -> JSONResponse:
         """The owner compared the word fingerprint with the one on the machine's screen."""

@@ -18,7 +18,7 @@ def writer_engine(url: URL) -> Engine:
     """An engine with a single connection, whose transactions take the write lock when they begin."""
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, "BEGIN IMMEDIATE", 1, ())
-    return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+    return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
 
 
 def reader_engine(url: URL) -> Engine:
@@ -30,6 +30,7 @@ def reader_engine(url: URL) -> Engine:
         pool_size=READERS,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,
         isolation_level="REPEATABLE READ",
         execution_options={"postgresql_readonly": True},
     )
@@ -57,6 +58,7 @@ def _sqlite(url: URL, begin: str, size: int, pragmas: tuple[str, ...]) -> Engine
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000, "isolation_level": None},
     )
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from lattice.core.errors import LatticeError
+
 HEAD = "0001"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK = 0x6C617474  # any constant will do: it only keeps gateways that start together from racing
@@ -29,8 +31,12 @@ def _revision(conn: Connection) -> str | None:
 def _upgrade(conn: Connection) -> None:
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = conn
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError:
+        raise LatticeError("config_invalid", "The database was made by a newer Lattice than this one.") from None

@@ -58,13 +58,17 @@ class Prepared:
         assert isinstance(self._statement, ClauseElement)
         made: Any = self._statement.compile(dialect=dialect, column_keys=self._columns)
         defaults = {name: value for name, value in made.params.items() if value is not None}
-        pick = _all if made.positiontup is None else itemgetter(*made.positiontup)
-        compiled = self._compiled[dialect.driver] = _Compiled(made.string, defaults, pick)
+        compiled = self._compiled[dialect.driver] = _Compiled(made.string, defaults, _picker(made.positiontup))
         return compiled
 
 
-def _all(params: Params) -> Params:
-    return params
+def _picker(names: list[str] | None) -> Callable[[Params], Any]:
+    """How to make the driver's parameters: a tuple in order, or the mapping itself where it takes names."""
+    if names is None:
+        return lambda params: params
+    if len(names) < 2:  # itemgetter gives a tuple only for two names and more
+        return lambda params: tuple(params[name] for name in names)
+    return itemgetter(*names)
 
 
 def _wrapped(error: Exception, sql: str, dialect: Dialect) -> BaseException:

@@ -8,7 +8,7 @@ from lattice.runtime.engines.base import Engine
 from lattice.runtime.engines.llama import LlamaEngine, LlamaModel
 from lattice.runtime.engines.openai import OpenAIEngine
 from lattice.runtime.engines.pair import EnginePair
-from lattice.runtime.models import DEFAULT_MODEL, fetched_path
+from lattice.runtime.models import DEFAULT_MODEL, is_default_model, model_file, model_id
 from lattice.runtime.settings import EngineSettings
 
 
@@ -50,11 +50,10 @@ def _openai(settings: EngineSettings) -> OpenAIEngine:
 
 
 def _chat_model(settings: EngineSettings) -> LlamaModel:
-    path = settings.model.expanduser() if settings.model else fetched_path(DEFAULT_MODEL)
-    embedded = settings.model_id is None and path.name == DEFAULT_MODEL.file
+    embedded = is_default_model(settings)
     return LlamaModel(
-        path=path,
-        model_id=DEFAULT_MODEL.id if embedded else settings.model_id or path.stem.lower(),
+        path=model_file(settings),
+        model_id=model_id(settings),
         # What is offered under the catalogue's name must be exactly the catalogue's model.
         expected_digest=DEFAULT_MODEL.sha256 if embedded else None,
         context=settings.context,
