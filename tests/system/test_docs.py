@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
+import structlog
 from scripts.generate_docs import stale, written_pages
 from scripts.pages.snippets import named
 
@@ -21,7 +23,7 @@ from lattice.runtime.engines.base import EngineReply
 from lattice.runtime.pairing import redeem
 from lattice.runtime.settings import DaemonSettings, load_settings
 from lattice.runtime.state import StateDir
-from tests.harness import LiveGateway, ScriptedRuntime, whole_answer
+from tests.harness import LiveGateway, ScriptedRuntime, running_gateway, whole_answer
 from tests.support import docs
 
 SNIPPETS = docs.DOCS / "snippets"
@@ -110,6 +112,9 @@ def test_every_snippet_is_shown_and_run() -> None:
 # --- what is run ----------------------------------------------------------------------------------------------------
 
 
+on_stage = pytest.mark.asyncio(loop_scope="module")
+
+
 class Stage:
     """A gateway with a paired machine and a hosted one, both answering, and a reader's home folder."""
 
@@ -140,24 +145,31 @@ class Stage:
         return await asyncio.to_thread(docs.run_script, copy, environment)
 
 
-@pytest.fixture
-async def stage(live: LiveGateway, runtime: ScriptedRuntime, tmp_path: Path) -> AsyncIterator[Stage]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """Both machines serve; the owner has credits; this reader has confirmed the machine's fingerprint."""
-    hosted = await ScriptedRuntime(live, "hosted").pair()
-    serving = []
-    for machine in (runtime, hosted):
-        await machine.connect()
-        serving.append(asyncio.create_task(machine.serve_forever()))
-    _, account = await live.call("GET", "/v1/account")
-    await live.call("POST", "/v1/credits/grants", {"account": account["id"], "amount_micro": 1_000_000})
-    async with AsyncComputeClient(live.url, live.secret, store=tmp_path / "client") as client:
-        await client.confirm_fingerprint(runtime.runtime, runtime.identity.public.words)
-    yield Stage(live, runtime, tmp_path)
-    for task in serving:
-        task.cancel()
-    await asyncio.gather(*serving, return_exceptions=True)
+    home = tmp_path_factory.mktemp("reader")
+    # Captured logs keep the gateway, which runs in this process, out of what the snippets print.
+    with structlog.testing.capture_logs():
+        async with running_gateway(home / "gateway") as live:
+            own, hosted = await ScriptedRuntime(live).pair(), await ScriptedRuntime(live, "hosted").pair()
+            serving = [asyncio.create_task(serve(machine)) for machine in (own, hosted)]
+            _, account = await live.call("GET", "/v1/account")
+            await live.call("POST", "/v1/credits/grants", {"account": account["id"], "amount_micro": 1_000_000})
+            async with AsyncComputeClient(live.url, live.secret, store=home / "client") as client:
+                await client.confirm_fingerprint(own.runtime, own.identity.public.words)
+            yield Stage(live, own, home)
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
 
+async def serve(machine: ScriptedRuntime) -> None:
+    await machine.connect()
+    await machine.serve_forever()
+
+
+@on_stage
 @pytest.mark.parametrize("name", sorted(PRINTS))
 async def test_snippet_runs(stage: Stage, name: str) -> None:
     if name == "money.py":
@@ -167,6 +179,7 @@ async def test_snippet_runs(stage: Stage, name: str) -> None:
         assert words in printed
 
 
+@on_stage
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 async def test_example_runs(stage: Stage, name: str) -> None:
     printed = await stage.run(EXAMPLES / name)
@@ -175,6 +188,7 @@ async def test_example_runs(stage: Stage, name: str) -> None:
         assert "sealing: end_to_end" in printed
 
 
+@on_stage
 async def test_pairing_as_the_pages_tell_it(stage: Stage, tmp_path: Path) -> None:
     runtime_id, bootstrap = (await stage.run(SNIPPETS / "pair_mint.py")).split()
     pairing = await redeem(stage.live.url, bootstrap, StateDir(tmp_path / "machine"))
@@ -182,6 +196,7 @@ async def test_pairing_as_the_pages_tell_it(stage: Stage, tmp_path: Path) -> Non
     assert (await stage.run(SNIPPETS / "pair_verify.py", **{"lat_…": runtime_id})).startswith("verified ")
 
 
+@on_stage
 async def test_the_local_endpoint_needs_no_gateway(stage: Stage, tmp_path: Path) -> None:
     async with local_daemon(tmp_path / "state") as url:
         assert "four" in await stage.run(SNIPPETS / "offline_local.py", **{"http://127.0.0.1:8411": url})
