@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import aiohttp
+import msgspec
 
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
@@ -31,7 +32,7 @@ _SKEW_LIMIT_MS = MINUTE_MS
 _SECRET_FILES = (IDENTITY_FILE, PAIRING_FILE, WORK_KEYS_FILE)
 
 
-class Check(NamedTuple):
+class Check(msgspec.Struct, frozen=True):
     """One finding."""
 
     name: str
@@ -151,6 +152,9 @@ def _daemon(state: StateDir) -> Check:
         return Check(
             "daemon", "fail", f"The connection has ended for good: {relay['problem']}", "Pair the machine anew."
         )
+    if abs(relay.get("skew_ms", 0)) > _SKEW_LIMIT_MS:
+        detail = f"This machine's clock is {relay['skew_ms'] / 1000:.0f} s off the gateway's."
+        return Check("daemon", "warn", detail, "Switch on network time: timedatectl set-ntp true")
     names = ", ".join(model["id"] for model in engine.get("models", ())) or "no models yet"
     return Check("daemon", "ok", f"process {status['pid']} serves {names}")
 

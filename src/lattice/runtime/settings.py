@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,13 +26,6 @@ DEFAULT_LOCAL_PORT = 8411
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GatewaySettings(_Section):
-    """Which gateway `relay connect` and `ping` talk to."""
-
-    url: str = Field(default=GATEWAY_URL, description="Address of the gateway.")
-    allow_plain_http: bool = Field(default=False, description="Permit http:// to another machine: unsafe.")
 
 
 class ModelSettings(_Section):
@@ -116,7 +110,7 @@ class DaemonSettings(BaseSettings):
     )
 
     state_dir: Path = Field(default_factory=paths.default_state_dir, description="Keys, pairing, allow-list, log.")
-    gateway_url: str = Field(default="http://127.0.0.1:8787", description="The gateway of `relay connect` and `ping`.")
+    gateway_url: str = Field(default=GATEWAY_URL, description="The gateway of `relay connect` and `ping`.")
     allow_plain_http: bool = Field(default=False, description="Permit an http:// gateway on another machine: unsafe.")
     engine: EngineSettings = Field(default_factory=EngineSettings)
     local_api: LocalApiSettings = Field(default_factory=LocalApiSettings)
@@ -165,7 +159,7 @@ def load_settings(config: Path | None = None) -> LoadedSettings:
     return LoadedSettings(settings, file, sources)
 
 
-class SettingRow(NamedTuple):
+class SettingRow(msgspec.Struct, frozen=True):
     """One setting as `config show` prints it."""
 
     key: str
