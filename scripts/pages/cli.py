@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from unittest import mock
 
 from cyclopts import App
 
@@ -50,17 +52,20 @@ def ctl_page() -> str:
 
 def _page(app: App, purpose: str, source: str) -> str:
     name = app.name[0]
-    text = app.generate_docs(output_format="markdown")
+    with mock.patch.object(sys, "argv", [name]):  # or usage lines would name this script
+        text = app.generate_docs(output_format="markdown")
     body = text.split("\n", 1)[1]  # the title is ours
     body = re.sub(r"\n{3,}", "\n\n", _CONTENTS.sub("", body))
-    body = _LEAF.sub(lambda match: match[0] + _example(app, match[2].split()[1:]), body)
+    body = _LEAF.sub(lambda match: match[0] + _example(app, match[2].split()[1:], body), body)
+    body = re.sub(r"^Example: ([^`\n]+)$", r"Example: `\1`", body, flags=re.MULTILINE)
     return heading(f"`{name}`", source, _INTRO.format(purpose=purpose)) + body.rstrip() + "\n\n" + _exit_statuses()
 
 
-def _example(app: App, path: list[str]) -> str:
+def _example(app: App, path: list[str], body: str) -> str:
+    """The docstring's example, where the help shows something shorter than the docstring."""
     _, apps, _ = app.parse_commands(path)
     found = re.search(r"Example: (.+)", inspect.getdoc(apps[-1].default_command) or "")
-    return f"\nExample: `{found[1].strip()}`\n" if found else ""
+    return f"\nExample: `{found[1].strip()}`\n" if found and found[0] not in body else ""
 
 
 def _exit_statuses() -> str:
