@@ -5,18 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pydantic import BaseModel, SecretStr
+import msgspec
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lattice.cli.up import up
 from lattice.gateway.settings import GatewaySettings
-from lattice.runtime.settings import DaemonSettings
+from lattice.runtime.settings import DaemonSettings, ModelSettings, SecretText
+from lattice.runtime.settings_file import variable
 from scripts.pages.markdown import code, heading, table
 
 _GATEWAY_INTRO = """
@@ -35,6 +36,7 @@ A dot is a table in the file and two underscores in the environment: `engine.kin
 """
 
 _HOME = "/home/you"
+_SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 
 def gateway_page() -> str:
@@ -60,12 +62,12 @@ def daemon_page() -> str:
     rows = [
         (
             code(key),
-            code("LATTICE_" + key.replace(".", "__").upper()),
-            _default(field),
-            _type(field),
-            field.description or "",
+            code(variable(key)),
+            _shown(default),
+            ", ".join(_typed(annotation)),
+            _described(annotation),
         )
-        for key, field in _leaves(DaemonSettings)
+        for key, annotation, default in _leaves(DaemonSettings)
     ]
     columns = ("setting", "environment", "default", "type", "meaning")
     page = heading("Daemon settings", "src/lattice/runtime/settings.py", _DAEMON_INTRO) + "\n" + table(columns, rows)
@@ -73,31 +75,56 @@ def daemon_page() -> str:
 
 
 def _model_entries() -> str:
-    from lattice.runtime.settings import ModelSettings
-
     rows = [
-        (code(name), "required" if field.is_required() else _default(field), _type(field))
-        for name, field in ModelSettings.model_fields.items()
+        (code(key), "required" if default is msgspec.NODEFAULT else _shown(default), ", ".join(_typed(annotation)))
+        for key, annotation, default in _leaves(ModelSettings)
     ]
     intro = "## Entries of `engine.models`\n\nEach is a table, `[[engine.models]]` in the file.\n\n"
     return intro + table(("member", "default", "type"), rows)
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            yield from _leaves(section, f"{prefix}{name}.")
+def _leaves(section: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Key, annotation and default of every setting."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    for field in msgspec.structs.fields(section):
+        annotation = hints[field.name]
+        if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+            yield from _leaves(annotation, f"{prefix}{field.name}.")
+        elif field.default_factory is not msgspec.NODEFAULT:
+            yield prefix + field.name, annotation, _at_home(field.default_factory)
         else:
-            yield prefix + name, field
+            yield prefix + field.name, annotation, field.default
+
+
+def _described(annotation: Any) -> str:
+    metas = getattr(annotation, "__metadata__", ())
+    return next((meta.description for meta in metas if meta.description), "")
+
+
+def _typed(annotation: Any) -> list[str]:
+    """The type's name, then its limits; `Annotated` may be nested."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *_ = typing.get_args(annotation)
+        return [*_typed(inner), *_limits(annotation.__metadata__)]
+    arguments = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if type(None) in typing.get_args(annotation) and len(arguments) == 1:
+        return _typed(arguments[0])
+    return [_type_name(annotation)]
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.default
-    if field.default_factory is not None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-        with mock.patch.dict(os.environ, environment | {"HOME": _HOME}, clear=True):
-            value = field.get_default(call_default_factory=True, validated_data={})
+    factory: Any = field.default_factory
+    return _shown(field.default if factory is None else _at_home(factory))
+
+
+def _at_home(factory: Callable[[], Any]) -> Any:
+    """A default that depends on the home folder, in somebody else's."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    with mock.patch.dict(os.environ, environment | {"HOME": _HOME}, clear=True):
+        return factory()
+
+
+def _shown(value: Any) -> str:
     if value is None or value is PydanticUndefined or value == () or value == "":
         return "unset"
     if isinstance(value, tuple):
@@ -108,8 +135,13 @@ def _default(field: FieldInfo) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    limits = [str(limit) for limit in map(_limit, field.metadata) if limit]
-    return ", ".join([_type_name(field.annotation), *limits])
+    return ", ".join([_type_name(field.annotation), *_limits(field.metadata)])
+
+
+def _limits(rules: Iterable[Any]) -> list[str]:
+    return [
+        f"{sign} {limit}" for rule in rules for name, sign in _SIGNS if (limit := getattr(rule, name, None)) is not None
+    ]
 
 
 def _type_name(annotation: Any) -> str:
@@ -120,11 +152,6 @@ def _type_name(annotation: Any) -> str:
         inner = " or ".join(_type_name(a) for a in arguments)
         return f"list of {inner}" if typing.get_origin(annotation) is tuple else inner
     names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Path: "path"}
-    if annotation is SecretStr:
+    if annotation is SecretText:
         return "secret text"
     return names.get(annotation, "table")
-
-
-def _limit(rule: Any) -> str | None:
-    signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
-    return next((f"{sign} {getattr(rule, name)}" for name, sign in signs if hasattr(rule, name)), None)
