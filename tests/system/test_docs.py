@@ -21,7 +21,8 @@ from lattice.core.relay import ModelOffer
 from lattice.runtime.daemon import Daemon
 from lattice.runtime.engines.base import EngineReply
 from lattice.runtime.pairing import redeem
-from lattice.runtime.settings import DaemonSettings, load_settings
+from lattice.runtime.settings import DaemonSettings, LocalApiSettings
+from lattice.runtime.settings_file import load_settings
 from lattice.runtime.state import StateDir
 from tests.harness import LiveGateway, ScriptedRuntime, running_gateway, whole_answer
 from tests.support import docs
@@ -225,7 +226,7 @@ class InstantEngine:
 
 @asynccontextmanager
 async def local_daemon(state: Path) -> AsyncIterator[str]:
-    settings = DaemonSettings(state_dir=state, local_api={"port": 0})
+    settings = DaemonSettings(state_dir=state, local_api=LocalApiSettings(port=0))
     daemon = Daemon(settings, engine=InstantEngine())
     running = asyncio.create_task(daemon.run())
     await asyncio.wait_for(daemon.ready.wait(), 10)
