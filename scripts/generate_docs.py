@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import structlog
 
@@ -38,7 +40,10 @@ def written_pages() -> Iterator[Path]:
 
 def current() -> dict[Path, str]:
     """What every page should hold now."""
-    pages = {DOCS / "reference" / name: make() for name, make in GENERATED.items()}
+    # Nobody's own settings may show in the pages, and no configured database may be opened for them.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("LATTICE_")}
+    with mock.patch.dict(os.environ, own, clear=True):
+        pages = {DOCS / "reference" / name: make() for name, make in GENERATED.items()}
     pages |= {path: snippets.filled(path.read_text("utf-8")) for path in written_pages()}
     pages[DOCS / "pictures" / "flow.svg"] = svg()
     return pages

@@ -86,7 +86,9 @@ async def _explore() -> tuple[list[Route], list[tuple[str, str]]]:
                 account_id=owner.account_id if owner else "", name="weak", scopes=frozenset({str(Scope.MARKETPLACE)})
             )
             _, secret = await gateway.store.write(create_key, gateway.pepper, weak, clock.now_ms())
-            transport = httpx2.ASGITransport(app=make_app(gateway))
+            app = make_app(gateway)
+            _require_purposes(app)
+            transport = httpx2.ASGITransport(app=app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as http:
                 schema = (await http.get("/openapi.json")).json()
                 routes = [await _probe(http, secret, *found) for found in _found(schema)]
@@ -94,6 +96,12 @@ async def _explore() -> tuple[list[Route], list[tuple[str, str]]]:
         finally:
             await gateway.store.close()
     return routes, answers
+
+
+def _require_purposes(app: Any) -> None:
+    served = {route.path for route in app._app.routes}
+    if served != set(HOT):
+        raise SystemExit(f"scripts/pages/rest.py must say what {sorted(served ^ set(HOT))} is for")
 
 
 def _found(schema: dict[str, Any]) -> Iterator[tuple[str, str, str, str, dict[str, Any], dict[str, Any]]]:
@@ -198,7 +206,11 @@ outside the framework that makes it. Their bodies are OpenAI's, and the [relay p
 
 _REQUEST_HEADERS = (
     ("`authorization`, `x-api-key`", "every route", "The credential."),
-    ("`idempotency-key`", "POST", "1 to 255 printable characters. See [Retry safely](../how-to/retry-safely.md)."),
+    (
+        "`idempotency-key`",
+        "plain inference; POSTs of keys, accounts and grants",
+        "1 to 255 printable characters. See [Retry safely](../how-to/retry-safely.md).",
+    ),
     (
         "`x-lattice-sealing`",
         "inference",

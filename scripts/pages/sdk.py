@@ -66,7 +66,8 @@ def _members(classes: dict[str, ast.ClassDef], node: ast.ClassDef) -> Iterator[s
 def _title(node: ast.FunctionDef) -> str:
     if any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in node.decorator_list):
         return node.name
-    return f"{node.name}({_arguments(node)})"
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{node.name}({_arguments(node)}){result}"
 
 
 def _arguments(node: ast.FunctionDef) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
+import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lattice.cli.up import up
 from lattice.gateway.settings import GatewaySettings
 from lattice.runtime.settings import DaemonSettings, ModelSettings, SecretText
-from lattice.runtime.settings_file import variable
 from scripts.pages.markdown import code, heading, table
 
 _GATEWAY_INTRO = """
@@ -37,6 +36,16 @@ A dot is a table in the file and two underscores in the environment: `engine.kin
 
 _HOME = "/home/you"
 _SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Path: "path"}
+
+
+class Setting(NamedTuple):
+    """One setting, whichever library declares it."""
+
+    key: str
+    default: str
+    type: str
+    meaning: str
 
 
 def gateway_page() -> str:
@@ -44,14 +53,12 @@ def gateway_page() -> str:
     options = inspect.signature(up).parameters
     rows = [
         (
-            code(name),
-            code(f"LATTICE_GATEWAY_{name.upper()}"),
-            code("--" + name.replace("_", "-")) if name in options else "",
-            _default(field),
-            _type(field),
-            field.description or "",
+            code(setting.key),
+            code(f"LATTICE_GATEWAY_{setting.key.upper()}"),
+            code("--" + setting.key.replace("_", "-")) if setting.key in options else "",
+            *setting[1:],
         )
-        for name, field in GatewaySettings.model_fields.items()
+        for setting in _of_pydantic()
     ]
     columns = ("setting", "environment", "`lattice up`", "default", "type", "meaning")
     return heading("Gateway settings", "src/lattice/gateway/settings.py", _GATEWAY_INTRO) + "\n" + table(columns, rows)
@@ -60,65 +67,49 @@ def gateway_page() -> str:
 def daemon_page() -> str:
     """The daemon's settings."""
     rows = [
-        (
-            code(key),
-            code(variable(key)),
-            _shown(default),
-            ", ".join(_typed(annotation)),
-            _described(annotation),
-        )
-        for key, annotation, default in _leaves(DaemonSettings)
+        (code(setting.key), code("LATTICE_" + setting.key.replace(".", "__").upper()), *setting[1:])
+        for setting in _of_msgspec(DaemonSettings)
     ]
     columns = ("setting", "environment", "default", "type", "meaning")
     page = heading("Daemon settings", "src/lattice/runtime/settings.py", _DAEMON_INTRO) + "\n" + table(columns, rows)
-    return page + "\n" + _model_entries()
+    entries = [(code(setting.key), setting.default, setting.type) for setting in _of_msgspec(ModelSettings)]
+    intro = "\n## Entries of `engine.models`\n\nEach is a table, `[[engine.models]]` in the file.\n\n"
+    return page + intro + table(("member", "default", "type"), entries)
 
 
-def _model_entries() -> str:
-    rows = [
-        (code(key), "required" if default is msgspec.NODEFAULT else _shown(default), ", ".join(_typed(annotation)))
-        for key, annotation, default in _leaves(ModelSettings)
-    ]
-    intro = "## Entries of `engine.models`\n\nEach is a table, `[[engine.models]]` in the file.\n\n"
-    return intro + table(("member", "default", "type"), rows)
+def _of_pydantic() -> Iterator[Setting]:
+    for name, field in GatewaySettings.model_fields.items():
+        default = _made(field.default_factory) if field.default_factory else field.default
+        limits = [limit for rule in field.metadata for limit in _limits(rule)]
+        yield Setting(name, _shown(default), ", ".join([_name(field.annotation), *limits]), field.description or "")
 
 
-def _leaves(section: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, annotation and default of every setting."""
-    hints = typing.get_type_hints(section, include_extras=True)
-    for field in msgspec.structs.fields(section):
-        annotation = hints[field.name]
+def _of_msgspec(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Setting]:
+    annotations = typing.get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        annotation = annotations[field.name]
         if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-            yield from _leaves(annotation, f"{prefix}{field.name}.")
-        elif field.default_factory is not msgspec.NODEFAULT:
-            yield prefix + field.name, annotation, _at_home(field.default_factory)
-        else:
-            yield prefix + field.name, annotation, field.default
+            yield from _of_msgspec(annotation, f"{prefix}{field.name}.")
+            continue
+        rules = list(_rules(annotation))
+        limits = [limit for rule in rules for limit in _limits(rule)]
+        meaning = next((rule.description for rule in rules if rule.description), "")
+        default = field.default if field.default_factory is msgspec.NODEFAULT else _made(field.default_factory)
+        shown = "required" if field.required else _shown(default)
+        yield Setting(prefix + field.name, shown, ", ".join([_name(annotation), *limits]), meaning)
 
 
-def _described(annotation: Any) -> str:
-    metas = getattr(annotation, "__metadata__", ())
-    return next((meta.description for meta in metas if meta.description), "")
-
-
-def _typed(annotation: Any) -> list[str]:
-    """The type's name, then its limits; `Annotated` may be nested."""
+def _rules(annotation: Any) -> Iterator[msgspec.Meta]:
     if typing.get_origin(annotation) is typing.Annotated:
-        inner, *_ = typing.get_args(annotation)
-        return [*_typed(inner), *_limits(annotation.__metadata__)]
-    arguments = [a for a in typing.get_args(annotation) if a is not type(None)]
-    if type(None) in typing.get_args(annotation) and len(arguments) == 1:
-        return _typed(arguments[0])
-    return [_type_name(annotation)]
+        yield from (rule for rule in annotation.__metadata__ if isinstance(rule, msgspec.Meta))
+        annotation = annotation.__origin__
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        for argument in typing.get_args(annotation):
+            yield from _rules(argument)
 
 
-def _default(field: FieldInfo) -> str:
-    factory: Any = field.default_factory
-    return _shown(field.default if factory is None else _at_home(factory))
-
-
-def _at_home(factory: Callable[[], Any]) -> Any:
-    """A default that depends on the home folder, in somebody else's."""
+def _made(factory: Any) -> Any:
+    """What a default's factory makes for somebody whose home is `_HOME`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     with mock.patch.dict(os.environ, environment | {"HOME": _HOME}, clear=True):
         return factory()
@@ -134,24 +125,20 @@ def _shown(value: Any) -> str:
     return code(str(value).replace(_HOME, "~"))
 
 
-def _type(field: FieldInfo) -> str:
-    return ", ".join([_type_name(field.annotation), *_limits(field.metadata)])
-
-
-def _limits(rules: Iterable[Any]) -> list[str]:
-    return [
-        f"{sign} {limit}" for rule in rules for name, sign in _SIGNS if (limit := getattr(rule, name, None)) is not None
-    ]
-
-
-def _type_name(annotation: Any) -> str:
+def _name(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _name(annotation.__origin__)
     arguments = [a for a in typing.get_args(annotation) if a is not type(None) and a is not Ellipsis]
     if typing.get_origin(annotation) is typing.Literal:
         return " or ".join(code(a) for a in arguments)
     if arguments:
-        inner = " or ".join(_type_name(a) for a in arguments)
+        inner = " or ".join(_name(a) for a in arguments)
         return f"list of {inner}" if typing.get_origin(annotation) is tuple else inner
-    names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Path: "path"}
-    if annotation is SecretText:
-        return "secret text"
-    return names.get(annotation, "table")
+    return "secret text" if annotation is SecretText else _TYPES.get(annotation, "table")
+
+
+def _limits(rule: Any) -> Iterator[str]:
+    for name, sign in _SIGNS:
+        limit = getattr(rule, name, None)
+        if limit is not None:
+            yield f"{sign} {limit}"
