@@ -9,7 +9,7 @@ from lattice.core.errors import LatticeError
 from lattice.gateway import ledger
 from lattice.gateway.ledger import Credits, Grant, Price
 from lattice.gateway.store.schema import entries, holds, wallets
-from lattice.gateway.works import get_work
+from lattice.gateway.works import get_work, renew
 from tests.support.ledger import NOW, account, admission, ending, refusal, savepoint, settlement
 
 PRICE = Price("lattice:tiny", 500_000, 1_500_000, 256)
@@ -227,6 +227,16 @@ def test_reaping_and_recovery_leave_durable_work_queued(conn: Connection) -> Non
     assert ledger.reap(conn, NOW + 599_999) == []
     (gone,) = ledger.reap(conn, NOW + 600_000)
     assert (gone.work_id, gone.reason, gone.gateway_id) == (request.work_id, "deadline", "gw_one")
+
+
+def test_a_renewed_lease_does_not_outlive_its_works_deadline(conn: Connection) -> None:
+    owner = account(conn, 100)
+    request = admission(owner.id, 100, lease_expires_ms=NOW + 10)
+    ledger.admit(conn, request)
+    assert renew(conn, [(request.work_id, 1), (request.work_id, 2)], NOW + 900_000) == [(request.work_id, 2)]
+    assert ledger.reap(conn, NOW + 599_999) == []
+    assert [gone.reason for gone in ledger.reap(conn, NOW + 600_000)] == ["deadline"]
+    assert ledger.credits(conn, owner.id) == Credits(100, 0)
 
 
 @pytest.mark.parametrize(
