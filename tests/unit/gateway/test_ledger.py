@@ -102,6 +102,25 @@ def test_the_charge_is_the_cost_but_never_more_than_the_hold(conn: Connection, c
     assert ledger.check(conn) == ledger.Audit(0, 0, ())
 
 
+@pytest.mark.parametrize(
+    "changes", [{"cost": -1}, {"cost": 1, "prompt_tokens": -1}, {"cost": 1, "completion_tokens": 2**31}]
+)
+def test_a_runtime_cannot_invent_impossible_counts(conn: Connection, changes: dict[str, int]) -> None:
+    owner = account(conn, 100)
+    request = admission(owner.id, 100)
+    ledger.admit(conn, request)
+    given = settlement(request.work_id, **changes)
+    assert refusal(conn, ledger.settle, given) == "receipt_invalid"
+    assert ledger.void(conn, ending(request.work_id))
+    assert ledger.check(conn) == ledger.Audit(0, 0, ())
+
+
+@pytest.mark.parametrize("amount", [-1, 10**15 + 1, 2**70])
+def test_an_absurd_hold_is_refused_before_it_reaches_the_database(conn: Connection, amount: int) -> None:
+    owner = account(conn, 100)
+    assert refusal(conn, ledger.admit, admission(owner.id, amount)) == "credits_exhausted"
+
+
 def test_a_stream_that_broke_off_before_its_first_token_costs_nothing(conn: Connection) -> None:
     owner = account(conn, 100)
     request = admission(owner.id, 100)
