@@ -188,7 +188,7 @@ async def test_a_restarted_gateway_is_found_again_and_work_goes_on(tmp_path: Pat
         await asyncio.sleep(0.05)
         async with gateway.run(port):
             await gateway.until(lambda: gateway.finished(sealed.envelope.parsed.work_id))
-            assert len({poll.session for poll in gateway.polls}) >= 2
+            await gateway.until(lambda: len({poll.session for poll in gateway.polls}) >= 2)
             assert len({poll.instance for poll in gateway.polls}) == 1
             world.task.cancel()
             await asyncio.gather(world.task, return_exceptions=True)
