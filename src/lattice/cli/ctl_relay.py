@@ -31,7 +31,7 @@ def connect(
     gateway
         The gateway's address; the setting gateway_url otherwise.
     name
-        What to call this machine; its host name otherwise.
+        What to call this machine; otherwise it keeps the name that it was created with.
     """
     with common.session() as (settings, state):
         from lattice.runtime.control import daemon_pid

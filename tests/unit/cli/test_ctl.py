@@ -128,7 +128,7 @@ def test_apps_allow_list_remove(capsys: pytest.CaptureFixture[str], state: State
 
 def test_a_key_that_begins_with_a_dash_can_be_allowed(capsys: pytest.CaptureFixture[str], state: StateDir) -> None:
     key = next(k for k in (IdentityKey.generate().public.text for _ in range(10_000)) if k.startswith("-"))
-    code, out, err = run(capsys, "apps", "allow", "--json", "--", key)
+    code, out, err = run(capsys, "apps", "allow", key, "--json")
     assert code == 0, err
     assert json.loads(out)["key"] == key
 

@@ -21,7 +21,8 @@ from tests.unit.runtime.servers import ModelServer, listening
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LATTICE_CONFIG_PATH", raising=False)
+    for name in ("CONFIG_PATH", "DATA_DIR"):
+        monkeypatch.delenv(f"LATTICE_{name}", raising=False)
     for name in ("CONFIG", "STATE", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
 
