@@ -227,7 +227,11 @@ class ScriptedRuntime:
 
     async def connect(self) -> None:
         """Open a session and leave a poll behind that has been cut short, as a first, empty batch."""
-        link_wait = asyncio.create_task(self.poll())
+        await self.poll_once()
+
+    async def poll_once(self, *, announce: bool | None = None) -> None:
+        """A poll that is cut short: it says what it has to say and comes back empty."""
+        link_wait = asyncio.create_task(self.poll(announce=announce))
         while (link := self.live.gateway.hub.links.get(self.runtime)) is None or link.session != self.session:
             await asyncio.sleep(0.002)
             if link_wait.done():
