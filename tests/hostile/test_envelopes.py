@@ -239,9 +239,7 @@ def clock() -> ManualClock:
 async def timed(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SealedCaller]:
     """A caller and a runtime whose clock the test moves."""
     async with running_gateway(tmp_path / "timed", clock=clock) as live:
-        runtime = ScriptedRuntime(live)
-        runtime.clock = clock
-        await runtime.pair()
+        runtime = await ScriptedRuntime(live).pair()
         await runtime.connect()
         yield SealedCaller(live, runtime)
 
