@@ -313,6 +313,7 @@ class Answer:
         self.envelope = Envelope.decode(work.envelope)
         self.header = check_sender(self.envelope, lambda _: True, runtime.clock.now_ms())
         opened = open_request(self.envelope, runtime.work_key, runtime.runtime)
+        self.opened = opened
         self.body = opened.body
         self.sealer: ReplySealer = opened.reply_sealer(work.attempt)
         self.sequence = 0
@@ -321,8 +322,10 @@ class Answer:
         """The next frame."""
         return self._wire(self.sealer.seal(payload, tokens), tokens)
 
-    def final(self, payload: bytes, usage: Usage, *, status: int = 200, **receipt: Any) -> ResultFrame:
-        """The last frame with its receipt; `receipt` overrides the receipt's members."""
+    def final(
+        self, payload: bytes, usage: Usage, *, status: int = 200, signed: dict[str, Any] | None = None
+    ) -> ResultFrame:
+        """The last frame with its receipt; `signed` overrides the receipt's members."""
         trailer = Trailer(status=status, finish_reason="stop", usage=usage)
         sealed = self.sealer.seal_final(payload, trailer)
         fields = {
@@ -336,8 +339,8 @@ class Answer:
             "finished_at_ms": self.runtime.clock.now_ms(),
             "status": status,
         }
-        signed = sign_receipt(self.runtime.identity, Receipt(**{**fields, **receipt})).encode()
-        return self._wire(sealed, usage.completion_tokens, signed)
+        receipt = sign_receipt(self.runtime.identity, Receipt(**{**fields, **(signed or {})})).encode()
+        return self._wire(sealed, usage.completion_tokens, receipt)
 
     def _wire(self, sealed: bytes, tokens: int, receipt: bytes | None = None) -> ResultFrame:
         frame = ResultFrame(

@@ -22,7 +22,8 @@ from lattice.runtime.control import daemon_pid, fetch_status, ping_gateway
 from lattice.runtime.engines.choice import make_engine
 from lattice.runtime.machine import IDENTITY_FILE, PAIRING_FILE, load_identity, load_pairing
 from lattice.runtime.models import BETTER_MODELS, DEFAULT_MODEL, digest_of, is_default_model, model_file
-from lattice.runtime.settings import CONFIG_VARIABLE, DaemonSettings, LoadedSettings, load_settings
+from lattice.runtime.settings import DaemonSettings
+from lattice.runtime.settings_file import CONFIG_VARIABLE, LoadedSettings, load_settings
 from lattice.runtime.state import StateDir
 from lattice.runtime.work_keys import WORK_KEYS_FILE
 from lattice.sealing.suites import Suite, available_suites

@@ -43,6 +43,8 @@ _END_STATES: dict[str, EndState] = {
     "work_cancelled": "cancelled",
     "personal_lattice_execution_timeout": "expired",
 }
+_NEVER_CHARGED = frozenset({"reply_invalid", "receipt_invalid"})
+"""A machine that lies about its answer is not paid for the part of it that went out before."""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class WorkService:
         code = error.code if isinstance(error, LatticeError) else "work_cancelled"
         state = _END_STATES.get(code, "failed")
         try:
-            if ticket.delivered_tokens:
+            if ticket.delivered_tokens and code not in _NEVER_CHARGED:
                 # Nobody counted the prompt of a broken stream; four bytes a token is the usual ratio.
                 usage = Usage(-(-ticket.input_bytes // 4), ticket.delivered_tokens)
                 await self._store.write(settle_partial, self._settlement(ticket, usage, None, 0), state, code)
