@@ -143,8 +143,11 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
 async def _upkeep_forever(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(UPKEEP_SECONDS)
-        now = gateway.clock.now_ms()
         try:
+            await (
+                gateway.hub.sweep()
+            )  # whatever runs here gets its next attempt or its own error before the reaper comes
+            now = gateway.clock.now_ms()
             for reaped in await gateway.store.write(reap, now):
                 work = gateway.hub.works.get(reaped.work_id)
                 if work is not None:

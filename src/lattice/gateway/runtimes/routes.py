@@ -180,6 +180,8 @@ def router(gateway: Gateway) -> APIRouter:
         """`lattice-ctl relay connect` redeems a bootstrap token here; the first of two calls gets 200."""
         status, answer = await gateway.pairing.redeem(RedemptionRequest(**body.model_dump()))
         gateway.credentials.forget()
+        if status == 201:  # whoever polls under the earlier credential gets nothing more
+            gateway.hub.drop(str(answer["runtime"]), "was paired anew")
         return JSONResponse(answer, status)
 
     return api
