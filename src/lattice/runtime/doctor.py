@@ -104,7 +104,7 @@ def _model(settings: DaemonSettings) -> Iterator[Check]:
     if engine.kind == "openai":
         return
     if importlib.util.find_spec("xllamacpp") is None:
-        remedy = "pip install 'lattice[llama]', or use a local server: engine.kind = \"openai\""
+        remedy = 'install Lattice with its `llama` extra, or use a local server: engine.kind = "openai"'
         yield Check("llama.cpp", "fail", "xllamacpp is not installed.", remedy)
     path = model_file(engine)
     digest = digest_of(path)

@@ -162,7 +162,7 @@ class RelayConnection:
             if reply is None:
                 return
             if reply.ended:
-                raise LatticeError("session_superseded", "Another daemon with this machine's pairing has connected.")
+                raise await self._why_ended()
             ack, hold_ms = reply.seq, min(reply.poll_hold_ms, MAX_HOLD_MS)
             # Frames name the last session that was answered in: a newer one may not have reached the gateway yet.
             self._table.session = session
@@ -172,6 +172,14 @@ class RelayConnection:
                 raise RelayDown("the gateway restarts", 0.2)
             if not reply.works and not reply.cancels and loop.time() - began < _EMPTY_POLL_S:
                 await asyncio.sleep(_EMPTY_POLL_S)  # a gateway that answers emptily at once is not to be spun at
+
+    async def _why_ended(self) -> Exception:
+        """Superseded, or revoked, or forgotten by a gateway: an empty renewal tells, and changes nothing."""
+        try:
+            await self._transport.renew(RefsRequest(self._table.session, ()))
+        except (LatticeError, RelayDown) as error:
+            return error
+        return LatticeError("session_superseded", "Another daemon with this machine's pairing has connected.")
 
     async def _poll(self, request: PollRequest, hold_ms: int) -> PollReply | None:
         """The reply, or None when `announce` or `drain` cut the poll short."""

@@ -50,7 +50,7 @@ async def test_a_healthy_machine(tmp_path: Path) -> None:
     server = ModelServer()
 
     async def healthy(_request: web.Request) -> web.StreamResponse:
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", "now_ms": SystemClock().now_ms()})
 
     app = web.Application()
     app.router.add_get("/healthz", healthy)

@@ -247,6 +247,31 @@ async def test_another_daemon_taking_over_ends_this_one(tmp_path: Path) -> None:
         assert caught.value.code == "session_superseded"
 
 
+async def test_a_revoked_machine_whose_session_was_ended_hears_why(tmp_path: Path) -> None:
+    async with connected(tmp_path, FakeEngine()) as world:
+        world.gateway.renewal_refusal = LatticeError("revoked_grant")
+        world.gateway.hand_over(ended=True)
+        with pytest.raises(LatticeError) as caught:
+            await asyncio.wait_for(world.task, 2)
+        assert caught.value.code == "revoked_grant"
+
+
+async def test_a_gateway_that_forgot_the_session_is_polled_again(tmp_path: Path) -> None:
+    async with connected(tmp_path, FakeEngine()) as world:
+        world.gateway.renewal_refusal = LatticeError("lease_lost")
+        world.gateway.hand_over(ended=True)
+        await world.gateway.until(lambda: len(world.gateway.announcements) == 2)
+
+
+async def test_a_gateway_that_voided_the_work_stops_it(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    async with connected(tmp_path, engine, lease_ms=60) as world:
+        world.gateway.renewal_refusal = LatticeError("lease_lost")
+        world.gateway.hand_over(world.machine.lease(world.machine.seal()))
+        await until(lambda: engine.most_active == 1)
+        await until(lambda: engine.active == 0)
+
+
 # -- works --
 
 

@@ -80,7 +80,7 @@ class RelayEndpoints:
             error = LatticeError("runtime_failed", "The machine's daemon was restarted.")
             await self._hub.give_back(link, lost, error)
         await self._hub.promote(link)
-        if not self._hub.draining and await self._held(exchange, link, request.session):
+        if not (self._hub.draining or request.draining) and await self._held(exchange, link, request.session):
             return
         now = self._presence.now_ms()
         if link.session != request.session:

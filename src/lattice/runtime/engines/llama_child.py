@@ -20,7 +20,7 @@ def main() -> None:
         server = _serve(order)
         answer = {"address": server.listening_address}
     except ImportError:
-        answer = {"error": "xllamacpp is not installed: `pip install 'lattice[llama]'`"}
+        answer = {"error": "xllamacpp is not installed: install Lattice with its `llama` extra"}
     except Exception:
         answer = {"error": "llama.cpp could not load the model file"}
     print(json.dumps(answer), flush=True)
