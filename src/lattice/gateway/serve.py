@@ -40,7 +40,7 @@ async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey
 
 
 def _calm_collector() -> None:
-    """Requests make no cycles worth hunting for, and the modules live for ever: looking at them took 6 % of the time."""
+    """Requests make few cycles and modules live for ever: looking for garbage in them took 6 % of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
