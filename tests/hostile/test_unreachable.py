@@ -83,7 +83,7 @@ async def test_the_work_goes_nowhere_else(live: LiveGateway, runtime: ScriptedRu
     hosted_one = await hosted(live)
     other = await ScriptedRuntime(live).pair()
     await other.connect()
-    polls = [asyncio.create_task(machine.poll()) for machine in (other, hosted_one)]
+    polls = [await machine.hold_poll() for machine in (other, hosted_one)]
     status, body = await live.chat(runtime.model)
     assert (status, body["error"]["code"]) == (409, "runtime_unreachable")
     caller = SealedCaller(live, runtime)
@@ -100,9 +100,7 @@ async def test_the_error_says_why(tmp_path: Path) -> None:
     clock = ManualClock()
     async with running_gateway(tmp_path, clock=clock) as live:
         unpaired = (await live.call("POST", "/v1/personal-runtimes", {}))[1]["id"]
-        runtime = ScriptedRuntime(live)
-        runtime.clock = clock
-        await runtime.pair()
+        runtime = await ScriptedRuntime(live).pair()
 
         async def said(runtime_id: str) -> str:
             status, body = await live.chat(f"lattice:personal:{runtime_id}")
@@ -123,9 +121,7 @@ async def test_a_machine_that_stops_polling_goes_offline(tmp_path: Path) -> None
     """Reachability is what the last poll says, and not a stored state."""
     clock = ManualClock()
     async with running_gateway(tmp_path, clock=clock) as live:
-        runtime = ScriptedRuntime(live)
-        runtime.clock = clock
-        await runtime.pair()
+        runtime = await ScriptedRuntime(live).pair()
         path = f"/v1/personal-runtimes/{runtime.runtime}"
         await runtime.connect()
         assert (await live.call("GET", path))[1]["state"] == "reachable"
@@ -136,9 +132,7 @@ async def test_a_machine_that_stops_polling_goes_offline(tmp_path: Path) -> None
 
 async def test_a_draining_machine_is_unreachable(live: LiveGateway, runtime: ScriptedRuntime) -> None:
     await runtime.connect()
-    polling = asyncio.create_task(runtime.poll(draining=True))
-    while not live.gateway.hub.links[runtime.runtime].draining:
-        await asyncio.sleep(0.002)
+    polling = await runtime.hold_poll(draining=True)
     status, body = await live.chat(runtime.model)
     assert (status, body["error"]["code"]) == (409, "runtime_unreachable")
     live.gateway.hub.links[runtime.runtime].wake()
@@ -150,9 +144,7 @@ async def test_a_revoked_machine_is_told_so_and_gets_nothing(live: LiveGateway, 
     await runtime.connect()
     asking = asyncio.create_task(live.chat(runtime.model))
     work = await runtime.take()
-    polling = asyncio.create_task(runtime.poll())
-    while live.gateway.hub.links[runtime.runtime]._waiter is None:
-        await asyncio.sleep(0.002)
+    polling = await runtime.hold_poll()
     status, body = await live.call("DELETE", f"/v1/personal-runtimes/{runtime.runtime}")
     assert (status, body["state"]) == (200, "revoked")
     assert (await asking)[0] == 409

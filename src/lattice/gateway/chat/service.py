@@ -158,10 +158,11 @@ class WorkService:
             if ticket.delivered_tokens and code not in _NEVER_CHARGED:
                 # Nobody counted the prompt of a broken stream; four bytes a token is the usual ratio.
                 usage = Usage(-(-ticket.input_bytes // 4), ticket.delivered_tokens)
-                await self._store.write(settle_partial, self._settlement(ticket, usage, None, 0), state, code)
+                settled = await self._store.write(settle_partial, self._settlement(ticket, usage, None, 0), state, code)
+                self._metrics.ended(state, usage.prompt_tokens, usage.completion_tokens, settled.charged_micro)
             else:
                 await self._void(ticket.work, state, code)
-            self._metrics.ended(state)
+                self._metrics.ended(state)
         except LatticeError as failure:
             # The reaper or the next start voids it; the caller's own error matters more than this one.
             _log.warning("abandon_failed", work_id=ticket.work.work_id, code=failure.code)

@@ -119,7 +119,7 @@ class Hub:
         """Start another attempt of each work that may have one; fail the others with `error`."""
         again = []
         for work in works:
-            if work.state != "leased":
+            if work.state != "leased" or work.over:
                 continue  # it has ended, or is on its way to another attempt already
             if work.may_retry and link.reachable(self._clock.now_ms()):
                 work.state = "queued"  # from here on, frames of the old attempt come too late
@@ -158,13 +158,13 @@ class Hub:
             if link.gone(now):
                 self._fail_all(link, now)
                 continue
-            expired = [work for work in link.leased.values() if work.lease_expires_ms <= now]
-            if expired:
-                await self.give_back(link, expired, LatticeError("runtime_failed", "The machine let its lease expire."))
             for work in [*link.leased.values(), *link.queue]:
                 if work.deadline_ms <= now and not work.over:
                     link.cancel(work)
                     work.fail(LatticeError("personal_lattice_execution_timeout"))
+            expired = [work for work in link.leased.values() if work.lease_expires_ms <= now]
+            if expired:
+                await self.give_back(link, expired, LatticeError("runtime_failed", "The machine let its lease expire."))
         self._metrics.runtimes.set(reachable)
 
     def _fail_all(self, link: Link, now: int) -> None:
