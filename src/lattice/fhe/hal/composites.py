@@ -1,0 +1,188 @@
+"""The composites' defaults, over the primitives: what a fused kernel must reproduce bit for bit.
+
+Every array is numpy uint64, fully reduced, in NTT form, `[…, limbs, N]`. `Q` means the limbs of `ctx.q_moduli`, `QP` those
+limbs followed by the limbs of `ctx.special`. A key is `[digits, 2, limbs of QP, N]`, already cut to `ctx`.
+Sums modulo a prime are exact, so the order of additions is free; what is *not* free is where a ModDown or a base
+conversion happens, because each rounds. This module fixes that:
+
+| composite | ModUp (of c1, once per) | ModDown (of) |
+|---|---|---|
+| key switch | call | both halves of the gadget product |
+| rotation, hoisted or not | input: σ permutes the NTT-form digits afterwards | both halves, for each rotation |
+| sum of rotations | input | both halves of the whole sum, once |
+| relinearisation | input, of c2 | both halves of the gadget product |
+| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; both halves of the whole sum |
+
+Double hoisting is algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (eprint 2020/1203).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lattice.fhe.hal.backend import Backend, KeySwitchContext
+
+Array = npt.NDArray[np.uint64]
+IDENTITY = 1
+"""The Galois element that moves nothing; it never needs a key."""
+
+
+class BsgsPlan(NamedTuple):
+    """Which products of a matrix–vector multiplication belong together.
+
+    The result is Σ_j σ_{giants[j]}( Σ_{(b, d) in terms[j]} diagonals[d] ⊙ σ_{babies[b]}(ct) ). Elements are Galois
+    elements g (5^r mod 2N turns left by r slots), each list without repeats; `IDENTITY` may stand in either. Whoever
+    makes the diagonals has turned those of giant step j back by j's rotation already.
+    """
+
+    babies: tuple[int, ...]
+    giants: tuple[int, ...]
+    terms: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """The Galois elements that need a key."""
+        return frozenset(self.babies + self.giants) - {IDENTITY}
+
+
+def key_switch(backend: Backend, c: Array, key: Array, ctx: KeySwitchContext) -> Array:
+    """`[2, Q, N]` that decrypts under s to what c `[Q, N]` times the key's s' is worth."""
+    return _mod_down(backend, backend.gadget_product(backend.decompose(c, ctx), key, ctx), ctx)
+
+
+def rotate(backend: Backend, ct: Array, element: int, key: Array, ctx: KeySwitchContext) -> Array:
+    """σ(ct) under s: a hoisted rotation of length one."""
+    return rotate_hoisted(backend, ct, [element], [key], ctx)[0]
+
+
+def rotate_hoisted(
+    backend: Backend, ct: Array, elements: Sequence[int], keys: Sequence[Array], ctx: KeySwitchContext
+) -> list[Array]:
+    """Several rotations of one ciphertext `[2, Q, N]`, which share its decomposition."""
+    digits = backend.decompose(ct[1], ctx)
+    return [_finish_rotation(backend, ct, digits, g, key, ctx) for g, key in zip(elements, keys, strict=True)]
+
+
+def _finish_rotation(
+    backend: Backend, ct: Array, digits: Array, element: int, key: Array, ctx: KeySwitchContext
+) -> Array:
+    switched = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
+    out = _mod_down(backend, switched, ctx)
+    out[0] = backend.add(out[0], backend.automorphism_ntt(ct[0], element), ctx.q_moduli)
+    return out
+
+
+def rotate_sum(
+    backend: Backend, ct: Array, elements: Sequence[int], keys: Sequence[Array], ctx: KeySwitchContext
+) -> Array:
+    """Σ σ_g(ct) over non-identity elements, and ct itself: one decomposition and one ModDown for all of them."""
+    digits = backend.decompose(ct[1], ctx)
+    total = _extend(backend, ct, ctx)
+    for element, key in zip(elements, keys, strict=True):
+        total = backend.add(total, _extended_rotation(backend, ct, digits, element, key, ctx), _qp(ctx))
+    return _mod_down(backend, total, ctx)
+
+
+def multiply(backend: Backend, x: Array, y: Array, moduli: Sequence[int]) -> Array:
+    """The tensor product of two `[2, limbs, N]`: `[3, limbs, N]`, to be relinearised."""
+    cross = backend.mul_add(backend.mul(x[0], y[1], moduli), x[1], y[0], moduli)
+    return np.stack([backend.mul(x[0], y[0], moduli), cross, backend.mul(x[1], y[1], moduli)])
+
+
+def relinearise(backend: Backend, ct: Array, key: Array, ctx: KeySwitchContext) -> Array:
+    """`[3, Q, N]` to `[2, Q, N]` with the key of s²."""
+    return backend.add(ct[:2], key_switch(backend, ct[2], key, ctx), ctx.q_moduli)
+
+
+def bsgs(
+    backend: Backend,
+    ct: Array,
+    diagonals: Array,
+    keys: Mapping[int, Array],
+    plan: BsgsPlan,
+    ctx: KeySwitchContext,
+) -> Array:
+    """A matrix–vector product by double-hoisted baby and giant steps; diagonals are `[count, QP, N]`.
+
+    Baby steps stay extended: σ(P·c0) plus the gadget product, over QP, without a ModDown. A giant step's c0 stays
+    extended too; only its c1 comes down to Q, because the next decomposition needs it there. The sum of all giant
+    steps comes down once.
+    """
+    babies = _extended_babies(backend, ct, keys, plan, ctx)
+    total: Array | None = None
+    for element, terms in zip(plan.giants, plan.terms, strict=True):
+        inner = _inner_sum(backend, babies, diagonals, terms, ctx)
+        if element != IDENTITY:
+            inner = _giant_step(backend, inner, element, keys[element], ctx)
+        total = inner if total is None else backend.add(total, inner, _qp(ctx))
+    assert total is not None, "a plan has at least one giant step"
+    return _mod_down(backend, total, ctx)
+
+
+def _extended_babies(
+    backend: Backend, ct: Array, keys: Mapping[int, Array], plan: BsgsPlan, ctx: KeySwitchContext
+) -> list[Array]:
+    digits = backend.decompose(ct[1], ctx) if set(plan.babies) - {IDENTITY} else None
+    out = []
+    for element in plan.babies:
+        if element == IDENTITY or digits is None:
+            out.append(_extend(backend, ct, ctx))
+        else:
+            out.append(_extended_rotation(backend, ct, digits, element, keys[element], ctx))
+    return out
+
+
+def _extended_rotation(
+    backend: Backend, ct: Array, digits: Array, element: int, key: Array, ctx: KeySwitchContext
+) -> Array:
+    """P·σ(ct) under s over QP, `[2, QP, N]`."""
+    out = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
+    limbs = len(ctx.q_moduli)
+    lifted = _times_p(backend, backend.automorphism_ntt(ct[0], element), ctx)
+    out[0, :limbs] = backend.add(out[0, :limbs], lifted, ctx.q_moduli)
+    return out
+
+
+def _extend(backend: Backend, ct: Array, ctx: KeySwitchContext) -> Array:
+    """P·ct over QP: the limbs of P are zero."""
+    out = np.zeros((2, len(_qp(ctx)), ctx.n), dtype=np.uint64)
+    out[:, : len(ctx.q_moduli)] = _times_p(backend, ct, ctx)
+    return out
+
+
+def _times_p(backend: Backend, x: Array, ctx: KeySwitchContext) -> Array:
+    p = prod(ctx.special)
+    return backend.mul_scalar(x, [p % q for q in ctx.q_moduli], ctx.q_moduli)
+
+
+def _inner_sum(
+    backend: Backend,
+    babies: Sequence[Array],
+    diagonals: Array,
+    terms: Sequence[tuple[int, int]],
+    ctx: KeySwitchContext,
+) -> Array:
+    total = np.zeros((2, len(_qp(ctx)), ctx.n), dtype=np.uint64)
+    for baby, diagonal in terms:
+        total = backend.mul_add(total, babies[baby], diagonals[diagonal], _qp(ctx))
+    return total
+
+
+def _giant_step(backend: Backend, inner: Array, element: int, key: Array, ctx: KeySwitchContext) -> Array:
+    digits = backend.decompose(backend.mod_down(inner[1], ctx.q_moduli, ctx.special), ctx)
+    out = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
+    out[0] = backend.add(out[0], backend.automorphism_ntt(inner[0], element), _qp(ctx))
+    return out
+
+
+def _mod_down(backend: Backend, x: Array, ctx: KeySwitchContext) -> Array:
+    return backend.mod_down(x, ctx.q_moduli, ctx.special)
+
+
+def _qp(ctx: KeySwitchContext) -> tuple[int, ...]:
+    return ctx.q_moduli + ctx.special
