@@ -1,7 +1,7 @@
 """The composites' defaults, over the primitives: what a fused kernel must reproduce bit for bit.
 
 Every array is numpy uint64, fully reduced, in NTT form, `[…, limbs, N]`. `Q` means the limbs of `ctx.q_moduli`, `QP` those
-limbs followed by the limbs of `ctx.special`. A key is `[digits, 2, limbs of QP, N]`, already cut to `ctx`.
+limbs followed by the limbs of `ctx.special`. A key is `[digits, 2, limbs, N]` of the level of `ctx` or a higher one.
 Sums modulo a prime are exact, so the order of additions is free; what is *not* free is where a ModDown or a base
 conversion happens, because each rounds. This module fixes that:
 
@@ -18,16 +18,16 @@ Double hoisting is algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and Hubau
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from lattice.fhe.hal.backend import Backend, KeySwitchContext
+from lattice.fhe.hal.backend import Backend, KeySwitchContext, Residues
 
-Array = npt.NDArray[np.uint64]
+T = TypeVar("T")
 IDENTITY = 1
 """The Galois element that moves nothing; it never needs a key."""
 
@@ -50,27 +50,27 @@ class BsgsPlan(NamedTuple):
         return frozenset(self.babies + self.giants) - {IDENTITY}
 
 
-def key_switch(backend: Backend, c: Array, key: Array, ctx: KeySwitchContext) -> Array:
+def key_switch(backend: Backend, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
     """`[2, Q, N]` that decrypts under s to what c `[Q, N]` times the key's s' is worth."""
     return _mod_down(backend, backend.gadget_product(backend.decompose(c, ctx), key, ctx), ctx)
 
 
-def rotate(backend: Backend, ct: Array, element: int, key: Array, ctx: KeySwitchContext) -> Array:
+def rotate(backend: Backend, ct: Residues, element: int, key: Residues, ctx: KeySwitchContext) -> Residues:
     """σ(ct) under s: a hoisted rotation of length one."""
     return rotate_hoisted(backend, ct, [element], [key], ctx)[0]
 
 
 def rotate_hoisted(
-    backend: Backend, ct: Array, elements: Sequence[int], keys: Sequence[Array], ctx: KeySwitchContext
-) -> list[Array]:
+    backend: Backend, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+) -> list[Residues]:
     """Several rotations of one ciphertext `[2, Q, N]`, which share its decomposition."""
     digits = backend.decompose(ct[1], ctx)
     return [_finish_rotation(backend, ct, digits, g, key, ctx) for g, key in zip(elements, keys, strict=True)]
 
 
 def _finish_rotation(
-    backend: Backend, ct: Array, digits: Array, element: int, key: Array, ctx: KeySwitchContext
-) -> Array:
+    backend: Backend, ct: Residues, digits: Residues, element: int, key: Residues, ctx: KeySwitchContext
+) -> Residues:
     switched = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
     out = _mod_down(backend, switched, ctx)
     out[0] = backend.add(out[0], backend.automorphism_ntt(ct[0], element), ctx.q_moduli)
@@ -78,35 +78,35 @@ def _finish_rotation(
 
 
 def rotate_sum(
-    backend: Backend, ct: Array, elements: Sequence[int], keys: Sequence[Array], ctx: KeySwitchContext
-) -> Array:
+    backend: Backend, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+) -> Residues:
     """Σ σ_g(ct) over non-identity elements, and ct itself: one decomposition and one ModDown for all of them."""
     digits = backend.decompose(ct[1], ctx)
     total = _extend(backend, ct, ctx)
     for element, key in zip(elements, keys, strict=True):
-        total = backend.add(total, _extended_rotation(backend, ct, digits, element, key, ctx), _qp(ctx))
+        total = backend.add(total, _extended_rotation(backend, ct, digits, element, key, ctx), ctx.moduli)
     return _mod_down(backend, total, ctx)
 
 
-def multiply(backend: Backend, x: Array, y: Array, moduli: Sequence[int]) -> Array:
+def multiply(backend: Backend, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
     """The tensor product of two `[2, limbs, N]`: `[3, limbs, N]`, to be relinearised."""
     cross = backend.mul_add(backend.mul(x[0], y[1], moduli), x[1], y[0], moduli)
     return np.stack([backend.mul(x[0], y[0], moduli), cross, backend.mul(x[1], y[1], moduli)])
 
 
-def relinearise(backend: Backend, ct: Array, key: Array, ctx: KeySwitchContext) -> Array:
+def relinearise(backend: Backend, ct: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
     """`[3, Q, N]` to `[2, Q, N]` with the key of s²."""
     return backend.add(ct[:2], key_switch(backend, ct[2], key, ctx), ctx.q_moduli)
 
 
 def bsgs(
     backend: Backend,
-    ct: Array,
-    diagonals: Array,
-    keys: Mapping[int, Array],
+    ct: Residues,
+    diagonals: Residues,
+    keys: Mapping[int, Residues],
     plan: BsgsPlan,
     ctx: KeySwitchContext,
-) -> Array:
+) -> Residues:
     """A matrix–vector product by double-hoisted baby and giant steps; diagonals are `[count, QP, N]`.
 
     Baby steps stay extended: σ(P·c0) plus the gadget product, over QP, without a ModDown. A giant step's c0 stays
@@ -114,19 +114,19 @@ def bsgs(
     steps comes down once.
     """
     babies = _extended_babies(backend, ct, keys, plan, ctx)
-    total: Array | None = None
+    total: Residues | None = None
     for element, terms in zip(plan.giants, plan.terms, strict=True):
         inner = _inner_sum(backend, babies, diagonals, terms, ctx)
         if element != IDENTITY:
             inner = _giant_step(backend, inner, element, keys[element], ctx)
-        total = inner if total is None else backend.add(total, inner, _qp(ctx))
+        total = inner if total is None else backend.add(total, inner, ctx.moduli)
     assert total is not None, "a plan has at least one giant step"
     return _mod_down(backend, total, ctx)
 
 
 def _extended_babies(
-    backend: Backend, ct: Array, keys: Mapping[int, Array], plan: BsgsPlan, ctx: KeySwitchContext
-) -> list[Array]:
+    backend: Backend, ct: Residues, keys: Mapping[int, Residues], plan: BsgsPlan, ctx: KeySwitchContext
+) -> list[Residues]:
     digits = backend.decompose(ct[1], ctx) if set(plan.babies) - {IDENTITY} else None
     out = []
     for element in plan.babies:
@@ -138,8 +138,8 @@ def _extended_babies(
 
 
 def _extended_rotation(
-    backend: Backend, ct: Array, digits: Array, element: int, key: Array, ctx: KeySwitchContext
-) -> Array:
+    backend: Backend, ct: Residues, digits: Residues, element: int, key: Residues, ctx: KeySwitchContext
+) -> Residues:
     """P·σ(ct) under s over QP, `[2, QP, N]`."""
     out = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
     limbs = len(ctx.q_moduli)
@@ -148,41 +148,81 @@ def _extended_rotation(
     return out
 
 
-def _extend(backend: Backend, ct: Array, ctx: KeySwitchContext) -> Array:
+def _extend(backend: Backend, ct: Residues, ctx: KeySwitchContext) -> Residues:
     """P·ct over QP: the limbs of P are zero."""
-    out = np.zeros((2, len(_qp(ctx)), ctx.n), dtype=np.uint64)
+    out = np.zeros((2, len(ctx.moduli), ctx.n), dtype=np.uint64)
     out[:, : len(ctx.q_moduli)] = _times_p(backend, ct, ctx)
     return out
 
 
-def _times_p(backend: Backend, x: Array, ctx: KeySwitchContext) -> Array:
+def _times_p(backend: Backend, x: Residues, ctx: KeySwitchContext) -> Residues:
     p = prod(ctx.special)
     return backend.mul_scalar(x, [p % q for q in ctx.q_moduli], ctx.q_moduli)
 
 
 def _inner_sum(
     backend: Backend,
-    babies: Sequence[Array],
-    diagonals: Array,
+    babies: Sequence[Residues],
+    diagonals: Residues,
     terms: Sequence[tuple[int, int]],
     ctx: KeySwitchContext,
-) -> Array:
-    total = np.zeros((2, len(_qp(ctx)), ctx.n), dtype=np.uint64)
+) -> Residues:
+    total = np.zeros((2, len(ctx.moduli), ctx.n), dtype=np.uint64)
     for baby, diagonal in terms:
-        total = backend.mul_add(total, babies[baby], diagonals[diagonal], _qp(ctx))
+        total = backend.mul_add(total, babies[baby], diagonals[diagonal], ctx.moduli)
     return total
 
 
-def _giant_step(backend: Backend, inner: Array, element: int, key: Array, ctx: KeySwitchContext) -> Array:
+def _giant_step(backend: Backend, inner: Residues, element: int, key: Residues, ctx: KeySwitchContext) -> Residues:
     digits = backend.decompose(backend.mod_down(inner[1], ctx.q_moduli, ctx.special), ctx)
     out = backend.gadget_product(backend.automorphism_ntt(digits, element), key, ctx)
-    out[0] = backend.add(out[0], backend.automorphism_ntt(inner[0], element), _qp(ctx))
+    out[0] = backend.add(out[0], backend.automorphism_ntt(inner[0], element), ctx.moduli)
     return out
 
 
-def _mod_down(backend: Backend, x: Array, ctx: KeySwitchContext) -> Array:
+def _mod_down(backend: Backend, x: Residues, ctx: KeySwitchContext) -> Residues:
     return backend.mod_down(x, ctx.q_moduli, ctx.special)
 
 
-def _qp(ctx: KeySwitchContext) -> tuple[int, ...]:
-    return ctx.q_moduli + ctx.special
+class Composites:
+    """A backend's composites: its own where it has a method of the name, the default elsewhere; bits are the same."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def _find(self, default: Callable[..., T]) -> Callable[..., T]:
+        return getattr(self.backend, default.__name__, None) or partial(default, self.backend)
+
+    def key_switch(self, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """See the function of this name."""
+        return self._find(key_switch)(c, key, ctx)
+
+    def rotate(self, ct: Residues, element: int, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """See the function of this name."""
+        return self._find(rotate)(ct, element, key, ctx)
+
+    def rotate_hoisted(
+        self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+    ) -> list[Residues]:
+        """See the function of this name."""
+        return list(self._find(rotate_hoisted)(ct, elements, keys, ctx))
+
+    def rotate_sum(
+        self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+    ) -> Residues:
+        """See the function of this name."""
+        return self._find(rotate_sum)(ct, elements, keys, ctx)
+
+    def multiply(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """See the function of this name."""
+        return self._find(multiply)(x, y, moduli)
+
+    def relinearise(self, ct: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """See the function of this name."""
+        return self._find(relinearise)(ct, key, ctx)
+
+    def bsgs(
+        self, ct: Residues, diagonals: Residues, keys: Mapping[int, Residues], plan: BsgsPlan, ctx: KeySwitchContext
+    ) -> Residues:
+        """See the function of this name."""
+        return self._find(bsgs)(ct, diagonals, keys, plan, ctx)
