@@ -1,7 +1,7 @@
 """The composites' defaults, over the primitives: what a fused kernel must reproduce bit for bit.
 
-Every array is numpy uint64, fully reduced, in NTT form, `[…, limbs, N]`. `Q` means the limbs of `ctx.q_moduli`, `QP` those
-limbs followed by the limbs of `ctx.special`. A key is `[digits, 2, limbs, N]` of the level of `ctx` or a higher one.
+Every array is numpy uint64, fully reduced, in NTT form, `[…, limbs, N]`. `Q` means the limbs of `ctx.q_moduli`, `QP`
+those followed by the limbs of `ctx.special`. A key is `[digits, 2, limbs, N]` of the level of `ctx` or a higher one.
 Sums modulo a prime are exact, so the order of additions is free; what is *not* free is where a ModDown or a base
 conversion happens, because each rounds. This module fixes that:
 
@@ -11,7 +11,7 @@ conversion happens, because each rounds. This module fixes that:
 | rotation, hoisted or not | input: σ permutes the NTT-form digits afterwards | both halves, for each rotation |
 | sum of rotations | input | both halves of the whole sum, once |
 | relinearisation | input, of c2 | both halves of the gadget product |
-| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; both halves of the whole sum |
+| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; the whole sum, both halves |
 
 Double hoisting is algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (eprint 2020/1203).
 """
@@ -25,11 +25,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from lattice.core.errors import LatticeError
 from lattice.fhe.hal.backend import Backend, KeySwitchContext, Residues
+from lattice.fhe.hal.galois import IDENTITY
 
 T = TypeVar("T")
-IDENTITY = 1
-"""The Galois element that moves nothing; it never needs a key."""
 
 
 class BsgsPlan(NamedTuple):
@@ -48,6 +48,20 @@ class BsgsPlan(NamedTuple):
     def elements(self) -> frozenset[int]:
         """The Galois elements that need a key."""
         return frozenset(self.babies + self.giants) - {IDENTITY}
+
+
+def check_plan(plan: BsgsPlan, diagonals: int) -> None:
+    """Indices are in range, steps are distinct, every giant step has a term: `circuit_invalid` otherwise."""
+    fine = (
+        plan.giants
+        and len(plan.giants) == len(plan.terms)
+        and len(set(plan.giants)) == len(plan.giants)
+        and len(set(plan.babies)) == len(plan.babies)
+        and all(plan.terms)
+        and all(0 <= b < len(plan.babies) and 0 <= d < diagonals for terms in plan.terms for b, d in terms)
+    )
+    if not fine:
+        raise LatticeError("circuit_invalid", f"The plan of the matrix product does not fit its {diagonals} diagonals.")
 
 
 def key_switch(backend: Backend, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:

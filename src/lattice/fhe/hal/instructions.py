@@ -1,7 +1,7 @@
 """The instructions of a program: plain data, each defining one register (a hoisted rotation: several) exactly once.
 
-Registers are numbered from 0. `a` and `b` name ciphertext registers, `plain` a plaintext register. Rotations are in slots
-to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption of zero that
+Registers are numbered from 0. `a` and `b` name ciphertext registers, `plain` a plaintext register. Rotations are in
+slots to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption of zero that
 comes in as an input: neither needs an instruction of its own.
 """
 
@@ -168,7 +168,7 @@ class Conjugate(Instruction, frozen=True, tag="conjugate"):
 
 
 class Bsgs(Instruction, frozen=True, tag="bsgs"):
-    """Double-hoisted matrix–vector product; `terms[j]` pairs indices into `babies` and into the diagonals. Steps may be 0."""
+    """Double-hoisted matrix–vector product; `terms[j]` pairs indices of `babies` and of diagonals. Steps may be 0."""
 
     out: int
     a: int

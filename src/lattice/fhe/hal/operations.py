@@ -1,7 +1,7 @@
 """Operations on typed ciphertexts over any backend: the rules are checked first, then residues are computed.
 
-The evaluator of `circuits` and the interpreter of programs both stand on this class. It holds evaluation keys, which are
-public, and never a secret.
+The evaluator of `circuits` and the interpreter of programs both stand on this class. It holds evaluation keys, which
+are public, and never a secret.
 """
 
 from __future__ import annotations
@@ -9,26 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from typing import Protocol
 
 import numpy as np
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding, Plaintext, check_same_parameters, check_shape
+from lattice.fhe.ckks.ciphertext import Ciphertext, Plaintext, check_same_parameters, check_shape
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import rules
 from lattice.fhe.hal.backend import Backend, KeySwitchContext, Residues
-from lattice.fhe.hal.composites import IDENTITY, BsgsPlan, Composites
+from lattice.fhe.hal.composites import BsgsPlan, Composites, check_plan
+from lattice.fhe.hal.galois import IDENTITY, RELINEARISATION, conjugation, element_of
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
-
-RELINEARISATION = 0
-"""Stands for s² where a Galois element stands for σ(s)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Diagonals:
-    """A matrix's diagonals for `bsgs`: plaintexts extended by the special primes, in the order of the plan's indices."""
+    """A matrix's diagonals for `bsgs`: plaintexts extended by the special primes, in the plan's order."""
 
     params_id: str
     level: int
@@ -48,16 +45,6 @@ class KeySource(Protocol):
     def tensor(self, element: int, level: int) -> Residues | None:
         """`[digits, 2, limbs, N]` of a key made for `level` or the nearest higher one; 0 stands for s²."""
         ...
-
-
-def element_of(params: ParameterSet, steps: int) -> int:
-    """The Galois element that turns left by `steps` slots (negative: right)."""
-    return pow(5, steps % params.slots, 2 * params.n)
-
-
-def conjugation(params: ParameterSet) -> int:
-    """The Galois element that conjugates every slot."""
-    return 2 * params.n - 1
 
 
 def plaintext_type(value: Plaintext | Diagonals) -> PlaintextType:
@@ -90,14 +77,14 @@ class Operations:
         check_shape(x, self.params)
         return CiphertextType(x.level, x.scale, len(x.components), x.encoding)
 
-    def _plain(self, value: Plaintext | Diagonals) -> PlaintextType:
+    def check_plain(self, value: Plaintext | Diagonals) -> PlaintextType:
         if isinstance(value, Plaintext):
             check_shape(value, self.params)
         else:
-            self.check_diagonals(value)
+            self._check_diagonals(value)
         return plaintext_type(value)
 
-    def check_diagonals(self, value: Diagonals) -> None:
+    def _check_diagonals(self, value: Diagonals) -> None:
         """The diagonals belong here and their tensor has the form that their level says."""
         if value.params_id != self.params.id:
             raise LatticeError("parameters_mismatch", f"The diagonals have other parameters, {value.params_id}.")
@@ -142,14 +129,14 @@ class Operations:
 
     def add_plain(self, x: Ciphertext, plain: Plaintext) -> Ciphertext:
         """x + plain, of equal level and scale."""
-        kind = rules.add_plain(self.type_of(x), self._plain(plain))
+        kind = rules.add_plain(self.type_of(x), self.check_plain(plain))
         out = x.components.copy()
         out[0] = self.backend.add(x.components[0], plain.poly, self._moduli(kind))
         return self._made(kind, out)
 
     def multiply_plain(self, x: Ciphertext, plain: Plaintext) -> Ciphertext:
         """x ⊙ plain; scales multiply, nothing is rescaled."""
-        kind = rules.multiply_plain(self.params, self.type_of(x), self._plain(plain))
+        kind = rules.multiply_plain(self.params, self.type_of(x), self.check_plain(plain))
         poly = np.broadcast_to(plain.poly, x.components.shape)
         return self._made(kind, self.backend.mul(x.components, np.ascontiguousarray(poly), self._moduli(kind)))
 
@@ -235,9 +222,10 @@ class Operations:
 
     def bsgs(self, x: Ciphertext, diagonals: Diagonals, plan: BsgsPlan) -> Ciphertext:
         """A matrix–vector product; `plan` counts in steps, as programs do, and is turned into Galois elements here."""
-        kind = rules.bsgs(self.params, self.type_of(x), self._plain(diagonals))
+        kind = rules.bsgs(self.params, self.type_of(x), self.check_plain(diagonals))
         check_plan(plan, len(diagonals.polys))
-        keys = {element_of(self.params, s): self.rotation_key(s, kind.level) for s in sorted(moving_steps(plan))}
+        moving = sorted(set(plan.babies + plan.giants) - {0})
+        keys = {element_of(self.params, step): self.rotation_key(step, kind.level) for step in moving}
         elements = BsgsPlan(
             tuple(element_of(self.params, step) for step in plan.babies),
             tuple(element_of(self.params, step) for step in plan.giants),
@@ -271,43 +259,3 @@ class Operations:
 def rounded_at(value: float, scale: Fraction) -> int:
     """value·scale to the nearest integer, ties to even, exactly."""
     return round(Fraction(value) * scale)
-
-
-def moving_steps(plan: BsgsPlan) -> set[int]:
-    """The rotations of a plan in steps."""
-    return set(plan.babies + plan.giants) - {0}
-
-
-def check_plan(plan: BsgsPlan, diagonals: int) -> None:
-    """Indices are in range, steps are distinct, every giant step has a term: `circuit_invalid` otherwise."""
-    fine = (
-        plan.giants
-        and len(plan.giants) == len(plan.terms)
-        and len(set(plan.giants)) == len(plan.giants)
-        and len(set(plan.babies)) == len(plan.babies)
-        and all(plan.terms)
-        and all(0 <= b < len(plan.babies) and 0 <= d < diagonals for terms in plan.terms for b, d in terms)
-    )
-    if not fine:
-        raise LatticeError("circuit_invalid", f"The plan of the matrix product does not fit its {diagonals} diagonals.")
-
-
-def scale_after(params: ParameterSet, level: int) -> Fraction:
-    """What a plaintext's scale must be at `level` so that multiplying and rescaling keeps a ciphertext's scale."""
-    return Fraction(prod(params.dropped(level)))
-
-
-__all__ = [
-    "RELINEARISATION",
-    "Diagonals",
-    "Encoding",
-    "KeySource",
-    "Operations",
-    "check_plan",
-    "conjugation",
-    "element_of",
-    "moving_steps",
-    "plaintext_type",
-    "rounded_at",
-    "scale_after",
-]

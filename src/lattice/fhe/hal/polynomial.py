@@ -73,7 +73,9 @@ def evaluate(on: Arithmetic[T], x: T, coefficients: Sequence[float], scale: Frac
     target = start - depth(len(terms) - 1)
     if target < 0:
         need = depth(len(terms) - 1)
-        raise LatticeError("level_exhausted", f"Degree {len(terms) - 1} takes {need} levels and the ciphertext has {start}.")
+        raise LatticeError(
+            "level_exhausted", f"Degree {len(terms) - 1} takes {need} levels and the ciphertext has {start}."
+        )
     return _Evaluation(on, x, split).at(terms, target, scale)
 
 

@@ -55,7 +55,10 @@ def checked(params: ParameterSet, kind: CiphertextType) -> CiphertextType:
         _fail("scale_mismatch", f"The scale would be {text(kind.scale)}, less than 1, at level {kind.level}.")
     if kind.scale >= prod(params.q_moduli(kind.level)):
         room = sum(map(log2, params.q_moduli(kind.level)))
-        _fail("level_exhausted", f"A scale of {text(kind.scale)} does not fit level {kind.level}, whose modulus is 2^{room:.1f}.")
+        _fail(
+            "level_exhausted",
+            f"A scale of {text(kind.scale)} does not fit level {kind.level}, whose modulus is 2^{room:.1f}.",
+        )
     return kind
 
 
@@ -112,7 +115,9 @@ def relinearise(x: CiphertextType) -> CiphertextType:
 def rescale(params: ParameterSet, x: CiphertextType) -> CiphertextType:
     """Drop the level's group of primes and divide the scale by their product."""
     if x.level < 1:
-        _fail("level_exhausted", f"A ciphertext of scale {text(x.scale)} is at level 0, which has no prime to rescale by.")
+        _fail(
+            "level_exhausted", f"A ciphertext of scale {text(x.scale)} is at level 0, which has no prime to rescale by."
+        )
     return checked(params, x._replace(level=x.level - 1, scale=x.scale / prod(params.levels[x.level - 1])))
 
 
