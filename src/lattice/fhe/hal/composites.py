@@ -11,7 +11,7 @@ conversion happens, because each rounds. This module fixes that:
 | rotation, hoisted or not | input: σ permutes the NTT-form digits afterwards | both halves, for each rotation |
 | sum of rotations | input | both halves of the whole sum, once |
 | relinearisation | input, of c2 | both halves of the gadget product |
-| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; the whole sum, both halves |
+| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; the whole sum |
 
 Double hoisting is algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (eprint 2020/1203).
 """

@@ -1,8 +1,8 @@
 """The instructions of a program: plain data, each defining one register (a hoisted rotation: several) exactly once.
 
 Registers are numbered from 0. `a` and `b` name ciphertext registers, `plain` a plaintext register. Rotations are in
-slots to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption of zero that
-comes in as an input: neither needs an instruction of its own.
+slots to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption of
+zero that comes in as an input: neither needs an instruction of its own.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Evaluation of Σ c_i·T_i(x) on [−1, 1] by Paterson–Stockmeyer in the Chebyshev basis, depth ⌈log2(degree + 1)⌉.
 
-The recursion writes p = q·T_m + r for a power of two m ≤ deg p, with T_i·T_m = (T_{i+m} + T_{|i−m|})/2. It is written once
-over abstract arithmetic: on ciphertexts it evaluates, on types (`TypeArithmetic`) it predicts the result and counts.
+The recursion writes p = q·T_m + r for a power of two m ≤ deg p, with T_i·T_m = (T_{i+m} + T_{|i−m|})/2. It is written
+once over abstract arithmetic: on ciphertexts it evaluates, on types (`TypeArithmetic`) it predicts the result and counts.
 
-Exact scales: whoever asks for a polynomial says at which scale. A summand's constant is rounded at whatever rational scale
-makes the sum meet, and a quotient is asked for at (wanted scale)/(scale of T_m), so nothing is ever "nearly" equal.
+Exact scales: whoever asks for a polynomial says at which scale. A summand's constant is rounded at whatever rational
+scale makes the sum meet, and a quotient is asked for at (wanted scale)/(scale of T_m), so nothing is ever "nearly" equal.
 Lazy: r is added before the product is relinearised and rescaled, so that a chain q1·T_m1 + q2·T_m2 + … + leaf costs one
 relinearisation and one rescale (the sums of Bossuat et al., eprint 2020/1203, with the depth of their algorithm 1).
 """
@@ -67,16 +67,13 @@ def trimmed(coefficients: Sequence[float]) -> list[float]:
 
 
 def evaluate(on: Arithmetic[T], x: T, coefficients: Sequence[float], scale: Fraction, split: int) -> T:
-    """Σ coefficients[i]·T_i(x) at exactly `scale`, `depth` levels below x. Powers below 2^split are kept as leaves' terms."""
+    """Σ coefficients[i]·T_i(x) at exactly `scale`, `depth` levels below x. Leaves have degrees below 2^split."""
     terms = trimmed(coefficients)
-    start = on.type_of(x).level
-    target = start - depth(len(terms) - 1)
-    if target < 0:
-        need = depth(len(terms) - 1)
-        raise LatticeError(
-            "level_exhausted", f"Degree {len(terms) - 1} takes {need} levels and the ciphertext has {start}."
-        )
-    return _Evaluation(on, x, split).at(terms, target, scale)
+    start, need = on.type_of(x).level, depth(len(terms) - 1)
+    if start < need:
+        message = f"Degree {len(terms) - 1} takes {need} levels and the ciphertext has {start}."
+        raise LatticeError("level_exhausted", message)
+    return _Evaluation(on, x, split).at(terms, start - need, scale)
 
 
 def plan_split(params: ParameterSet, x: CiphertextType, coefficients: Sequence[float], scale: Fraction) -> Cost:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import log2, prod
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Encoding
@@ -50,14 +50,16 @@ def checked(params: ParameterSet, kind: CiphertextType) -> CiphertextType:
     """A type whose scale fits the modulus of its level and whose fraction is of bounded size."""
     size = max(kind.scale.numerator.bit_length(), kind.scale.denominator.bit_length())
     if size > MAX_SCALE_BITS:
-        _fail("scale_mismatch", f"The exact scale has {size} bits; at most {MAX_SCALE_BITS} are kept.")
+        raise LatticeError("scale_mismatch", f"The exact scale has {size} bits; at most {MAX_SCALE_BITS} are kept.")
     if kind.scale < 1:
-        _fail("scale_mismatch", f"The scale would be {text(kind.scale)}, less than 1, at level {kind.level}.")
+        raise LatticeError(
+            "scale_mismatch", f"The scale would be {text(kind.scale)}, less than 1, at level {kind.level}."
+        )
     if kind.scale >= prod(params.q_moduli(kind.level)):
         room = sum(map(log2, params.q_moduli(kind.level)))
-        _fail(
+        raise LatticeError(
             "level_exhausted",
-            f"A scale of {text(kind.scale)} does not fit level {kind.level}, whose modulus is 2^{room:.1f}.",
+            f"A scale of {text(kind.scale)} exceeds the modulus 2^{room:.1f} of level {kind.level}.",
         )
     return kind
 
@@ -93,7 +95,7 @@ def multiply_constant(params: ParameterSet, x: CiphertextType, scale: Fraction) 
 def add_constant(x: CiphertextType) -> CiphertextType:
     """Ciphertext plus a real number in every slot."""
     if x.encoding is Encoding.COEFFICIENTS:
-        _fail("scale_mismatch", "A constant is added to slots; this ciphertext holds coefficients.")
+        raise LatticeError("scale_mismatch", "A constant is added to slots; this ciphertext holds coefficients.")
     return x
 
 
@@ -115,16 +117,14 @@ def relinearise(x: CiphertextType) -> CiphertextType:
 def rescale(params: ParameterSet, x: CiphertextType) -> CiphertextType:
     """Drop the level's group of primes and divide the scale by their product."""
     if x.level < 1:
-        _fail(
-            "level_exhausted", f"A ciphertext of scale {text(x.scale)} is at level 0, which has no prime to rescale by."
-        )
+        raise LatticeError("level_exhausted", "A ciphertext at level 0 has no prime left to rescale by.")
     return checked(params, x._replace(level=x.level - 1, scale=x.scale / prod(params.levels[x.level - 1])))
 
 
 def drop(params: ParameterSet, x: CiphertextType, level: int) -> CiphertextType:
     """Forget the primes above `level`; value and scale stay."""
     if not 0 <= level <= x.level:
-        _fail("level_mismatch", f"A ciphertext at level {x.level} cannot be dropped to level {level}.")
+        raise LatticeError("level_mismatch", f"A ciphertext at level {x.level} cannot be dropped to level {level}.")
     return checked(params, x._replace(level=level))
 
 
@@ -132,14 +132,16 @@ def rotate(x: CiphertextType) -> CiphertextType:
     """Any automorphism: two components, and slots (of which a constant is a case)."""
     _components(x, 2)
     if x.encoding is Encoding.COEFFICIENTS:
-        _fail("scale_mismatch", "A rotation moves slots; this ciphertext holds coefficients.")
+        raise LatticeError("scale_mismatch", "A rotation moves slots; this ciphertext holds coefficients.")
     return x
 
 
 def bsgs(params: ParameterSet, x: CiphertextType, diagonals: PlaintextType) -> CiphertextType:
     """A matrix–vector product with extended diagonals of the ciphertext's level."""
     if not diagonals.extended:
-        _fail("level_mismatch", "The diagonals of a matrix must be encoded over the special primes too; these are not.")
+        raise LatticeError(
+            "level_mismatch", "The diagonals of a matrix must be encoded over the special primes too; these are not."
+        )
     _same_level(x.level, diagonals.level)
     return checked(params, rotate(x)._replace(scale=x.scale * diagonals.scale))
 
@@ -149,7 +151,7 @@ def _sum_encoding(x: Encoding, y: Encoding) -> Encoding:
         return x
     if {x, y} == {Encoding.SLOTS, Encoding.CONSTANT}:
         return Encoding.SLOTS
-    _fail("scale_mismatch", f"Values encoded as {x} and as {y} cannot be added.")
+    raise LatticeError("scale_mismatch", f"Values encoded as {x} and as {y} cannot be added.")
 
 
 def _product_encoding(x: Encoding, y: Encoding) -> Encoding:
@@ -157,30 +159,28 @@ def _product_encoding(x: Encoding, y: Encoding) -> Encoding:
         return x
     if Encoding.CONSTANT in (x, y):
         return y if x is Encoding.CONSTANT else x
-    _fail("scale_mismatch", f"Values encoded as {x} and as {y} cannot be multiplied.")
+    raise LatticeError("scale_mismatch", f"Values encoded as {x} and as {y} cannot be multiplied.")
 
 
 def _same_level(x: int, y: int) -> None:
     if x != y:
-        _fail("level_mismatch", f"One operand is at level {x}, the other at level {y}.")
+        raise LatticeError("level_mismatch", f"One operand is at level {x}, the other at level {y}.")
 
 
 def _same_scale(x: Fraction, y: Fraction) -> None:
     if x != y:
         ratio = bits(x) - bits(y)
-        _fail("scale_mismatch", f"One operand has the scale {text(x)}, the other {text(y)} (ratio 2^{ratio:.3e}).")
+        raise LatticeError(
+            "scale_mismatch", f"One operand has the scale {text(x)}, the other {text(y)} (ratio 2^{ratio:.3e})."
+        )
 
 
 def _components(x: CiphertextType, wanted: int) -> None:
     if x.components != wanted:
         do = "Relinearise it first." if x.components == 3 else "There is nothing to relinearise."
-        _fail("components_mismatch", f"The ciphertext has {x.components} components, not {wanted}. {do}")
+        raise LatticeError("components_mismatch", f"The ciphertext has {x.components} components, not {wanted}. {do}")
 
 
 def _not_extended(plain: PlaintextType) -> None:
     if plain.extended:
-        _fail("level_mismatch", "A plaintext extended by the special primes serves matrix products only.")
-
-
-def _fail(code: str, message: str) -> NoReturn:
-    raise LatticeError(code, message)
+        raise LatticeError("level_mismatch", "A plaintext extended by the special primes serves matrix products only.")

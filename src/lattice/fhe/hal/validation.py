@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lattice.core.errors import LatticeError
 from lattice.fhe.hal import rules
 from lattice.fhe.hal.abstract_run import AbstractRun, KeyNeed, Kind
-from lattice.fhe.hal.program import MAX_INSTRUCTIONS, MAX_INTERFACE, Program
+from lattice.fhe.hal.program import MAX_INSTRUCTIONS, MAX_INTERFACE, Input, Program, Weight
 from lattice.fhe.hal.rules import CiphertextType
 
 __all__ = ["Checked", "KeyNeed", "check", "required_keys"]
@@ -75,7 +75,8 @@ def _check_sizes(program: Program) -> None:
             raise LatticeError("program_invalid", f"The program has {size} {name}; at most {limit} are allowed.")
     if not program.outputs:
         raise LatticeError("program_invalid", "The program has no output.")
-    for kind in [entry.kind for entry in (*program.inputs, *program.weights)]:
+    entries: list[Input | Weight] = [*program.inputs, *program.weights]
+    for kind in [entry.kind for entry in entries]:
         if not 0 <= kind.level <= program.params.max_level:
             raise LatticeError("program_invalid", f"An input or weight is at level {kind.level}, which does not exist.")
         rules.checked(program.params, CiphertextType(kind.level, kind.scale))
@@ -99,7 +100,7 @@ def _merged(uses: set[KeyNeed]) -> tuple[KeyNeed, ...]:
 
 
 def _last_uses(program: Program) -> dict[int, int]:
-    last = {}
+    last: dict[int, int] = {}
     for index, instruction in enumerate(program.instructions):
         last |= dict.fromkeys((*instruction.reads, *instruction.defines), index)
     return last | dict.fromkeys(program.outputs, len(program.instructions))
