@@ -8,14 +8,15 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal import polynomial, rules
 from lattice.fhe.hal.composites import BsgsPlan, check_plan
-from lattice.fhe.hal.galois import RELINEARISATION, conjugation, element_of
 from lattice.fhe.hal.instructions import Instruction
 from lattice.fhe.hal.program import Program, Weight, parse_scale
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
+from lattice.fhe.ring.automorphism import conjugation_element, rotation_element
 
 MAX_TERMS = 1 << 17
 """Products in one matrix instruction."""
@@ -24,21 +25,13 @@ MAX_STAGES = 32
 Kind = CiphertextType | PlaintextType
 
 
-@dataclass(frozen=True)
-class KeyNeed:
-    """An evaluation key: a Galois element (`RELINEARISATION` for s²) and the highest level at which it is used."""
-
-    element: int
-    level: int
-
-
 @dataclass
 class AbstractRun:
     """The registers' types so far, and what was used."""
 
     program: Program
     types: dict[int, Kind] = field(default_factory=dict)
-    uses: set[KeyNeed] = field(default_factory=set)
+    uses: set[KeySpec] = field(default_factory=set)
     counts: dict[int, int] = field(default_factory=dict)
     """Plaintext register → how many diagonals it holds."""
 
@@ -77,14 +70,14 @@ class AbstractRun:
         """Note a key."""
         if not self.params.special:
             invalid("these parameters have no special primes, so there are no evaluation keys")
-        self.uses.add(KeyNeed(element, level))
+        self.uses.add(KeySpec(element, level))
 
     def turn(self, steps: tuple[int, ...], level: int) -> None:
         """Note rotation keys; steps are 1 … slots − 1."""
         for step in steps:
             if not 0 < step < self.params.slots:
                 invalid(f"a rotation by {step} is outside 1 … {self.params.slots - 1}")
-            self.use(element_of(self.params, step), level)
+            self.use(rotation_element(step, self.params.n), level)
 
 
 def invalid(message: str) -> NoReturn:
@@ -138,7 +131,7 @@ def _rotate_hoisted(run: AbstractRun, i: ops.RotateHoisted) -> list[Kind]:
 
 def _conjugate(run: AbstractRun, i: ops.Conjugate) -> Kind:
     kind = rules.rotate(run.cipher(i.a))
-    run.use(conjugation(run.params), kind.level)
+    run.use(conjugation_element(run.params.n), kind.level)
     return kind
 
 

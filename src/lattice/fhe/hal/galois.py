@@ -1,44 +1,32 @@
-"""Galois elements: which automorphism X ↦ X^g a rotation or a conjugation is."""
+"""Galois elements in words: which rotation or conjugation an automorphism X ↦ X^g is."""
 
 from __future__ import annotations
 
-from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.ckks.evaluation_keys import RELINEARISATION
+from lattice.fhe.ring.automorphism import conjugation_element
 
 IDENTITY = 1
-"""The Galois element that moves nothing; it never needs a key."""
-RELINEARISATION = 0
-"""Stands for s² where a Galois element stands for σ(s)."""
+"""The element that moves nothing; it never needs a key."""
 
 
-def element_of(params: ParameterSet, steps: int) -> int:
-    """The Galois element that turns left by `steps` slots (negative: right)."""
-    return pow(5, steps % params.slots, 2 * params.n)
-
-
-def conjugation(params: ParameterSet) -> int:
-    """The Galois element that conjugates every slot."""
-    return 2 * params.n - 1
-
-
-def describe(params: ParameterSet, element: int) -> str:
-    """A Galois element in words, for messages and listings."""
+def describe(element: int, n: int) -> str:
+    """For messages and listings."""
     if element == RELINEARISATION:
         return "relinearisation"
-    if element == conjugation(params):
+    if element == conjugation_element(n):
         return "conjugation"
-    steps = steps_of(params, element)
+    steps = steps_of(element, n)
     return f"automorphism X^{element}" if steps is None else f"rotation by {steps}"
 
 
-def steps_of(params: ParameterSet, element: int) -> int | None:
-    """The rotation 0 ≤ r < slots whose element this is, if it is one: the discrete logarithm to base 5, bit by bit."""
-    order, steps, inverse = params.slots, 0, pow(5, -1, 2 * params.n)
+def steps_of(element: int, n: int) -> int | None:
+    """The rotation 0 ≤ r < N/2 whose element this is, if it is one: the discrete logarithm to base 5, bit by bit."""
     if element % 4 != 1:
         return None
-    bit = 1
-    while bit < order:
-        rest = element * pow(inverse, steps, 2 * params.n)
-        if pow(rest, order // (2 * bit), 2 * params.n) != 1:
+    steps, bit, inverse = 0, 1, pow(5, -1, 2 * n)
+    while 2 * bit <= n // 2:
+        rest = element * pow(inverse, steps, 2 * n)
+        if pow(rest, n // 2 // (2 * bit), 2 * n) != 1:
             steps += bit
         bit *= 2
     return steps

@@ -14,7 +14,6 @@ from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal import polynomial
 from lattice.fhe.hal.backend import Backend
 from lattice.fhe.hal.composites import BsgsPlan
-from lattice.fhe.hal.galois import describe
 from lattice.fhe.hal.instructions import Instruction
 from lattice.fhe.hal.operations import Diagonals, KeySource, Operations, plaintext_type
 from lattice.fhe.hal.program import Program, parse_scale
@@ -87,7 +86,7 @@ def _match_weights(on: Operations, program: Program, weights: Sequence[Plaintext
 
 def _match_keys(on: Operations, checked: Checked) -> None:
     for need in checked.keys:
-        on.key(need.element, need.level, describe(on.params, need.element))
+        on.key(need.element, need.level)
 
 
 def _differs(what: str, has: Any, wanted: Any) -> LatticeError:

@@ -15,12 +15,14 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Ciphertext, Plaintext, check_same_parameters, check_shape
+from lattice.fhe.ckks.evaluation_keys import RELINEARISATION
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import rules
 from lattice.fhe.hal.backend import Backend, KeySwitchContext, Residues
 from lattice.fhe.hal.composites import BsgsPlan, Composites, check_plan
-from lattice.fhe.hal.galois import IDENTITY, RELINEARISATION, conjugation, element_of
+from lattice.fhe.hal.galois import IDENTITY, describe
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
+from lattice.fhe.ring.automorphism import conjugation_element, rotation_element
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ class Operations:
     def relinearise(self, x: Ciphertext) -> Ciphertext:
         """Three components to two."""
         kind = rules.relinearise(self.type_of(x))
-        key = self.key(RELINEARISATION, kind.level, "relinearisation")
+        key = self.key(RELINEARISATION, kind.level)
         return self._made(kind, self.composites.relinearise(x.components, key, self._context(kind.level)))
 
     def rescale(self, x: Ciphertext) -> Ciphertext:
@@ -195,7 +197,7 @@ class Operations:
         turns = [step % self.params.slots for step in steps]
         moving = sorted(set(turns) - {0})
         keys = [self.rotation_key(step, kind.level) for step in moving]
-        elements = [element_of(self.params, step) for step in moving]
+        elements = [rotation_element(step, self.params.n) for step in moving]
         done = {0: x}
         if moving:
             context = self._context(kind.level)
@@ -210,14 +212,14 @@ class Operations:
         if 0 in turns or not turns:
             raise LatticeError("circuit_invalid", "A sum of rotations takes at least one step, and none may be 0.")
         keys = [self.rotation_key(step, kind.level) for step in turns]
-        elements = [element_of(self.params, step) for step in turns]
+        elements = [rotation_element(step, self.params.n) for step in turns]
         return self._made(kind, self.composites.rotate_sum(x.components, elements, keys, self._context(kind.level)))
 
     def conjugate(self, x: Ciphertext) -> Ciphertext:
         """Complex conjugation of every slot."""
         kind = rules.rotate(self.type_of(x))
-        element = conjugation(self.params)
-        key = self.key(element, kind.level, "conjugation")
+        element = conjugation_element(self.params.n)
+        key = self.key(element, kind.level)
         return self._made(kind, self.composites.rotate(x.components, element, key, self._context(kind.level)))
 
     def bsgs(self, x: Ciphertext, diagonals: Diagonals, plan: BsgsPlan) -> Ciphertext:
@@ -225,10 +227,10 @@ class Operations:
         kind = rules.bsgs(self.params, self.type_of(x), self.check_plain(diagonals))
         check_plan(plan, len(diagonals.polys))
         moving = sorted(set(plan.babies + plan.giants) - {0})
-        keys = {element_of(self.params, step): self.rotation_key(step, kind.level) for step in moving}
+        keys = {rotation_element(step, self.params.n): self.rotation_key(step, kind.level) for step in moving}
         elements = BsgsPlan(
-            tuple(element_of(self.params, step) for step in plan.babies),
-            tuple(element_of(self.params, step) for step in plan.giants),
+            tuple(rotation_element(step, self.params.n) for step in plan.babies),
+            tuple(rotation_element(step, self.params.n) for step in plan.giants),
             plan.terms,
         )
         context = self._context(kind.level)
@@ -241,13 +243,14 @@ class Operations:
 
     def rotation_key(self, steps: int, level: int) -> Residues:
         """The key that turns left by `steps`, or an error that names it."""
-        return self.key(element_of(self.params, steps), level, f"rotation by {steps}")
+        return self.key(rotation_element(steps, self.params.n), level)
 
-    def key(self, element: int, level: int, what: str) -> Residues:
-        """The key for a Galois element at a level, or an error that names what it is for."""
+    def key(self, element: int, level: int) -> Residues:
+        """The key for a Galois element at a level, or an error that says what it would be for."""
         assert element != IDENTITY, "the identity needs no key"
         tensor = self.keys.tensor(element, level) if self.keys is not None else None
         if tensor is None:
+            what = describe(element, self.params.n)
             raise LatticeError(
                 "missing_evaluation_key",
                 f"There is no key for the {what} at level {level}.",

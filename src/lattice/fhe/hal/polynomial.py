@@ -1,12 +1,15 @@
 """Evaluation of Σ c_i·T_i(x) on [−1, 1] by Paterson–Stockmeyer in the Chebyshev basis, depth ⌈log2(degree + 1)⌉.
 
 The recursion writes p = q·T_m + r for a power of two m ≤ deg p, with T_i·T_m = (T_{i+m} + T_{|i−m|})/2. It is written
-once over abstract arithmetic: on ciphertexts it evaluates, on types (`TypeArithmetic`) it predicts the result and counts.
+once over abstract arithmetic: on ciphertexts it evaluates, on types (`TypeArithmetic`) it predicts the result and
+counts.
 
 Exact scales: whoever asks for a polynomial says at which scale. A summand's constant is rounded at whatever rational
-scale makes the sum meet, and a quotient is asked for at (wanted scale)/(scale of T_m), so nothing is ever "nearly" equal.
-Lazy: r is added before the product is relinearised and rescaled, so that a chain q1·T_m1 + q2·T_m2 + … + leaf costs one
-relinearisation and one rescale (the sums of Bossuat et al., eprint 2020/1203, with the depth of their algorithm 1).
+scale makes the sum meet, and a quotient is asked for at (wanted scale)/(scale of T_m), so nothing is ever "nearly"
+equal.
+Lazy: r is added before the product is relinearised and rescaled, so that a chain q1·T_m1 + q2·T_m2 + … + leaf
+costs one relinearisation and one rescale (the sums of Bossuat et al., eprint 2020/1203, with the depth of their
+algorithm 1).
 """
 
 from __future__ import annotations

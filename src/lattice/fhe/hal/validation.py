@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.hal import rules
-from lattice.fhe.hal.abstract_run import AbstractRun, KeyNeed, Kind
+from lattice.fhe.hal.abstract_run import AbstractRun, Kind
 from lattice.fhe.hal.program import MAX_INSTRUCTIONS, MAX_INTERFACE, Input, Program, Weight
 from lattice.fhe.hal.rules import CiphertextType
 
-__all__ = ["Checked", "KeyNeed", "check", "required_keys"]
+__all__ = ["Checked", "check", "required_keys"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Checked:
 
     types: dict[int, Kind]
     outputs: tuple[CiphertextType, ...]
-    keys: tuple[KeyNeed, ...]
-    uses: frozenset[KeyNeed]
+    keys: tuple[KeySpec, ...]
+    uses: frozenset[KeySpec]
     """Every (element, level) at which a key is used; `keys` keeps the highest level of each element."""
     last_use: dict[int, int]
     """Register → the last instruction that reads it (its definition if none does); outputs live to the end."""
@@ -39,7 +40,7 @@ class Checked:
         return out
 
 
-def required_keys(program: Program) -> tuple[KeyNeed, ...]:
+def required_keys(program: Program) -> tuple[KeySpec, ...]:
     """Exactly the keys that a client must make: one for each Galois element, cut to the highest level of its use."""
     return check(program).keys
 
@@ -92,11 +93,11 @@ def _output_types(program: Program, run: AbstractRun) -> tuple[CiphertextType, .
     return tuple(outputs)
 
 
-def _merged(uses: set[KeyNeed]) -> tuple[KeyNeed, ...]:
+def _merged(uses: set[KeySpec]) -> tuple[KeySpec, ...]:
     highest: dict[int, int] = {}
     for use in uses:
         highest[use.element] = max(use.level, highest.get(use.element, 0))
-    return tuple(KeyNeed(element, highest[element]) for element in sorted(highest))
+    return tuple(KeySpec(element, highest[element]) for element in sorted(highest))
 
 
 def _last_uses(program: Program) -> dict[int, int]:
