@@ -1,8 +1,8 @@
 """The evaluator: arithmetic on ciphertexts with public keys only. It never sees a secret, and no method takes one.
 
-Levels and scales are exact and checked before anything is computed; a mismatch is a typed error with the numbers. Simple
-operations do one thing (a product is not rescaled); circuits (`matrix_vector`, `polynomial`) end rescaled. Plaintext
-operands may be numbers or arrays: they are encoded at the level and scale that fit.
+Levels and scales are exact and checked before anything is computed; a mismatch is a typed error with the numbers.
+Simple operations do one thing (a product is not rescaled); circuits (`matrix_vector`, `polynomial`) end rescaled.
+Plaintext operands may be numbers or arrays: they are encoded at the level and scale that fit.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from lattice.fhe.circuits.rotations import normalised
 from lattice.fhe.circuits.sums import Stages, sum_stages
 from lattice.fhe.hal.composites import BsgsPlan
 
-Diagonal = NDArray[np.complex128] | NDArray[np.float64]
+Diagonal = NDArray[np.complex128]
 
 NTT, PRODUCT = 1.0, 0.25
 """Relative times of one limb's transform and of one limb's multiply-accumulate: what plans are compared by."""
@@ -52,7 +52,7 @@ class Limbs(NamedTuple):
 
 
 class MatrixPlan(NamedTuple):
-    """Rotations of one product. `order[d]` is (diagonal, giant step): stored diagonal d is turned right by that step."""
+    """Rotations of one product. `order[d]` is (diagonal, giant step) of stored diagonal d."""
 
     slots: int
     bsgs: BsgsPlan
@@ -148,9 +148,7 @@ def _checked(matrix: ArrayLike, slots: int) -> Diagonal:
         raise LatticeError("circuit_invalid", f"A matrix of shape {m.shape} does not fit {slots} slots.")
     if not np.isfinite(m).all():
         raise LatticeError("values_unencodable", "An entry of the matrix is infinite or not a number.")
-    kind = np.complex128 if np.iscomplexobj(m) else np.float64
-    out: Diagonal = m.astype(kind)
-    return out
+    return m.astype(np.complex128)
 
 
 def _sparse(m: Diagonal, slots: int) -> dict[int, Diagonal]:

@@ -1,8 +1,8 @@
 """Functions as Chebyshev series on an interval, with the error that was made; and the plan of their evaluation.
 
-A function f on [a, b] is interpolated at Chebyshev nodes; `fit` compares with a far finer interpolation: the tail of its
-coefficients bounds the truncation error of every function that the fine one represents (Trefethen, Approximation Theory
-and Approximation Practice, chapter 8), and dense sampling catches functions that it does not.
+A function f on [a, b] is interpolated at Chebyshev nodes; `fit` compares with a far finer interpolation: the tail of
+its coefficients bounds the truncation error of every function that the fine one represents (Trefethen, Approximation
+Theory and Approximation Practice, chapter 8), and dense sampling catches functions that it does not.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class Series(NamedTuple):
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The series in the clear."""
         a, b = self.interval
-        values: NDArray[np.float64] = chebyshev.chebval((2 * np.asarray(x) - a - b) / (b - a), self.coefficients)
-        return values
+        return np.asarray(chebyshev.chebval((2 * x - a - b) / (b - a), self.coefficients), dtype=np.float64)
 
 
 class PolynomialPlan(NamedTuple):
@@ -83,7 +82,9 @@ def fit_within(function: Function, error: float, interval: tuple[float, float] =
             return found
         degree = 2 * degree + 1
     has = f"{found.error:.3g}" if found else "none"
-    raise LatticeError("circuit_invalid", f"No degree up to {max_degree} reaches an error of {error:.3g} (best: {has}).")
+    raise LatticeError(
+        "circuit_invalid", f"No degree up to {max_degree} reaches an error of {error:.3g} (best: {has})."
+    )
 
 
 def from_powers(coefficients: Sequence[float]) -> Series:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.circuits.matrix import Goal, Layout, Limbs, MatrixPlan, diagonals_of, plan_diagonals, stored_diagonals
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.circuits.matrix import Goal, Layout, Limbs, MatrixPlan, diagonals_of, plan_diagonals, stored_diagonals
 from lattice.fhe.hal.operations import Diagonals
 
 
@@ -22,7 +23,7 @@ class PreparedMatrix:
 
     plan: MatrixPlan
     diagonals: Diagonals
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     layout: Layout
 
     def keys(self, params: ParameterSet) -> tuple[KeySpec, ...]:
@@ -40,7 +41,7 @@ def prepare_matrix(
     scale: Fraction | None = None,
     encoder: Encoder | None = None,
 ) -> PreparedMatrix:
-    """Plan and encode. Without a scale, that of the primes which rescaling drops, so that a ciphertext keeps its own."""
+    """Plan and encode. Without a scale, that of the primes which rescaling drops: a ciphertext then keeps its own."""
     if level < 1 and scale is None:
         raise LatticeError("level_exhausted", "A matrix at level 0 cannot be rescaled; say which scale it is to have.")
     exact = scale or Fraction(prod(params.dropped(level)))
@@ -50,5 +51,4 @@ def prepare_matrix(
     plan = plan_diagonals(diagonals, params.slots, goal=goal, limbs=limbs, fold=fold)
     stored = stored_diagonals(diagonals, plan)
     polys = (encoder or Encoder(params)).encode_over(stored, exact, digits.moduli)
-    rows, columns = getattr(matrix, "shape", None) or (len(list(matrix)), 0)
-    return PreparedMatrix(plan, Diagonals(params.id, level, exact, polys), (rows, columns), layout)
+    return PreparedMatrix(plan, Diagonals(params.id, level, exact, polys), np.shape(matrix), layout)
