@@ -26,12 +26,16 @@ class SeededCiphertext:
     """`[limbs, N]`, NTT form."""
     encoding: Encoding = Encoding.SLOTS
 
-    def expand(self, params: ParameterSet) -> Ciphertext:
-        """Both components."""
+    def check(self, params: ParameterSet) -> None:
+        """The value belongs to `params` and has the form that its level says."""
         if self.params_id != params.id:
             raise LatticeError("parameters_mismatch", f"The value has parameters {self.params_id}, not {params.id}.")
         if self.c0.shape != (len(params.q_moduli(self.level)), params.n) or len(self.seed) != SEED_BYTES:
             raise LatticeError("parameters_mismatch", f"A tensor of shape {self.c0.shape} is not one of this level.")
+
+    def expand(self, params: ParameterSet) -> Ciphertext:
+        """Both components."""
+        self.check(params)
         components = np.stack([self.c0, ciphertext_uniform(params, self.seed, self.level)])
         return Ciphertext(self.params_id, self.level, self.scale, components, self.encoding)
 

@@ -16,11 +16,11 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding, Plaintext, check_shape
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.ckks.public_key import PublicKey, public_uniform
 from lattice.fhe.ckks.seeded import SeededCiphertext, ciphertext_uniform
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal.backend import Backend
 from lattice.fhe.keys.evaluation import recompute_bound
-from lattice.fhe.keys.public import PublicKey, public_uniform
 from lattice.fhe.keys.sampling import SecretSource, Small, fresh_seed, wipe
 from lattice.fhe.keys.secret import SecretKey
 from lattice.fhe.ring.modulus import Residues, reduce_signed

@@ -16,10 +16,10 @@ import numpy as np
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, EvaluationKey, EvaluationKeySet, KeySpec, key_uniform
 from lattice.fhe.ckks.parameters import InsecureTestParameters, Parameters, ParameterSet
+from lattice.fhe.ckks.public_key import PublicKey, public_uniform
 from lattice.fhe.ckks.security import require_secure
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal.backend import Backend
-from lattice.fhe.keys.public import PublicKey, public_uniform
 from lattice.fhe.keys.sampling import SecretSource, fresh_seed, wipe
 from lattice.fhe.keys.secret import SecretKey
 from lattice.fhe.ring.modulus import Residues, reduce_signed
