@@ -38,6 +38,7 @@ _COMMANDS = (
         "Show everything once: gateway, daemon, pairing and real answers.",
         "lattice demo --once",
     ),
+    (app, "doctor", "doctor:doctor", "Check this computer and say what it lacks.", "lattice doctor"),
     (
         app,
         "chat",
