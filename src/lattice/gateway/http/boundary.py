@@ -64,7 +64,7 @@ class Boundary:
                 await send_error(send_with_id, failure, scope["path"], kept_headers(error))
         finally:
             self._metrics.request(scope["method"], scope["path"], status, time.perf_counter() - begun)
-            _log.debug("request", request_id=request_id, method=scope["method"], path=scope["path"], status=status)
+            _log.debug("request", request_id=request_id, method=scope["method"], route=_route(scope), status=status)
 
 
 def as_lattice_error(error: BaseException) -> LatticeError:
@@ -110,6 +110,14 @@ async def send_error(
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _route(scope: Scope) -> str:
+    """The route's own pattern: what a caller writes into a path may be a secret or a prompt, and stays out of logs."""
+    route = scope.get("route")
+    if route is not None:
+        return str(route.path)
+    return str(scope["path"]) if "endpoint" in scope else "unmatched"
 
 
 def _where(error: BaseException) -> str:
