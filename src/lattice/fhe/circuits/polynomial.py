@@ -23,7 +23,7 @@ from lattice.fhe.hal.rules import CiphertextType
 
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 UNIT = (-1.0, 1.0)
-NEGLIGIBLE = 2.0**-60
+NEGLIGIBLE = 2.0**-49
 """Coefficients below this part of the largest are rounding of the fit (an odd function's even ones): they become 0."""
 
 
