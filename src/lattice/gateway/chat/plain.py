@@ -146,11 +146,13 @@ class Reply:
         work = self._ticket.work
         frame = await work.take()
         opened = self._opener.open(frame.frame, frame.tokens, frame.final)
+        if self._opener.attempt != frame.attempt:
+            raise LatticeError("reply_invalid", "The reply was sealed for another attempt.")
         work.tokens = frame.tokens
         if opened.trailer is not None:
             receipt = self._gateway.works.verify(self._ticket, frame, self._opener.ciphertext_hash)
-            if receipt.usage != opened.trailer.usage:
-                raise LatticeError("receipt_invalid", "The receipt's usage is not the sealed reply's.")
+            if (receipt.usage, receipt.status) != (opened.trailer.usage, opened.trailer.status):
+                raise LatticeError("receipt_invalid", "The receipt's usage or status is not the sealed reply's.")
         return opened
 
     async def _finish(self, trailer: Trailer, result: bytes | None) -> None:
