@@ -286,9 +286,19 @@ class RawConnection:
         await self.writer.drain()
 
     async def answer(self) -> tuple[int, bytes]:
-        """Read until the gateway closes: status and all bytes."""
-        data = await self.reader.read(-1)
-        return int(data.split(b" ", 2)[1]), data
+        """Read until the gateway closes: status and all bytes. 0 where it closed on somebody who still sends: then
+        the kernel may reset the connection before the answer is read."""
+        data = b""
+        try:
+            while part := await self.reader.read(65536):
+                data += part
+        except ConnectionError:
+            pass
+        return int(data.split(b" ", 2)[1]) if data else 0, data
+
+    async def head(self) -> int:
+        """Read an answer's head: its status."""
+        return int((await self.reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1])
 
 
 @asynccontextmanager

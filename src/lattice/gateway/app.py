@@ -23,6 +23,7 @@ from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
 from lattice.gateway.http.boundary import Boundary
 from lattice.gateway.http.errors import install_error_handlers
+from lattice.gateway.http.limits import MAX_CONTROL_BODY, BoundedBodies
 from lattice.gateway.http.openapi import describe_hot_routes
 from lattice.gateway.idempotency import purge
 from lattice.gateway.identity.cache import KeyCache
@@ -105,7 +106,8 @@ def make_app(gateway: Gateway) -> ASGIApp:
         Route("/v1/embeddings", InferenceEndpoint(gateway, "embeddings"), methods=["POST"]),
         *(Route(f"/v1/relay/{name}", _Asgi(getattr(relay, name)), methods=["POST"]) for name in _RELAY),
     ]
-    inner = Router(hot, default=control, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
+    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds)
+    inner = Router(hot, default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
     return Boundary(inner, gateway.clock, gateway.metrics)
 
 

@@ -30,10 +30,15 @@ _encode = msgspec.json.Encoder().encode
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
+MAX_OUTPUT_TOKENS = 2**31 - 1
+"""What a sealed header can say."""
+
 
 async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: Task) -> None:
     """Answer one plain request, streamed or whole."""
     shape = parse_shape(body)
+    if (shape.max_output_tokens or 0) > MAX_OUTPUT_TOKENS:
+        raise LatticeError("invalid_request", f"`max_tokens` must be at most {MAX_OUTPUT_TOKENS}.")
     key.require_model(shape.model)
     guard = gateway.guard(key, exchange.headers, task, body)
     if guard is not None:

@@ -19,6 +19,7 @@ from lattice.sealing.key_config import KeyConfig, SignedKeyConfig, verify_key_co
 SEEN_EVERY_MS = 10 * SECOND_MS
 MAX_MODELS = 1000
 MAX_KEY_CONFIGS = 16
+MAX_MODEL_ID = 200
 MAX_ANNOUNCEMENT_BYTES = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -89,6 +90,8 @@ def _check(announcement: Announcement, size: int) -> None:
     ):
         raise LatticeError("invalid_request", "The announcement lists too many models or key configurations.")
     for model in announcement.models:
+        if not 0 < len(model.id) <= MAX_MODEL_ID or not model.id.isprintable():
+            raise LatticeError("invalid_request", f"A model's id has from 1 to {MAX_MODEL_ID} printable characters.")
         if not 0 < model.default_max_output_tokens < 2**31:
             raise LatticeError("invalid_request", "A model's `default_max_output_tokens` is out of range.")
 
