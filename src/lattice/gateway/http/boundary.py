@@ -117,6 +117,8 @@ def _route(scope: Scope) -> str:
     route = scope.get("route")
     if route is not None:
         return str(route.path)
+    if "hot_route" in scope:
+        return str(scope["hot_route"])
     return str(scope["path"]) if "endpoint" in scope else "unmatched"
 
 

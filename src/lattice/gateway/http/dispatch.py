@@ -22,6 +22,7 @@ class Dispatch:
         if endpoint is None:
             await self._rest(scope, receive, send)
         elif scope["method"] == "POST":
+            scope["hot_route"] = scope["path"]  # one of ours, so a log may show it
             await endpoint(scope, receive, send)
         else:
             raise HTTPException(405, headers={"Allow": "POST"})
