@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,6 +93,7 @@ def from_powers(coefficients: Sequence[float]) -> Series:
     return Series(tuple(float(c) for c in chebyshev.poly2cheb(np.asarray(coefficients, dtype=np.float64))))
 
 
+@lru_cache(maxsize=256)
 def plan(params: ParameterSet, x: CiphertextType, series: Series, scale: Fraction) -> PolynomialPlan:
     """The cheapest split, what it costs, and the keys' levels, for an argument already on [−1, 1]."""
     split = plan_split(params, x, series.coefficients, scale).split

@@ -185,6 +185,10 @@ class Operations:
             return x
         return self._made(kind, np.ascontiguousarray(x.components[:, : len(self._moduli(kind))]))
 
+    def settle(self, x: Ciphertext) -> Ciphertext:
+        """The same residues with a scale of a short fraction (see `rules.SETTLED_SCALE_BITS`)."""
+        return self._made(rules.settle(self.type_of(x)), x.components)
+
     # --- automorphisms ------------------------------------------------------------------------------------
 
     def rotate(self, x: Ciphertext, steps: int) -> Ciphertext:

@@ -42,6 +42,7 @@ class Arithmetic(Protocol[T]):
     def relinearise(self, x: T) -> T: ...
     def rescale(self, x: T) -> T: ...
     def drop(self, x: T, level: int) -> T: ...
+    def settle(self, x: T) -> T: ...
 
 
 class Cost(NamedTuple):
@@ -145,7 +146,7 @@ class _Evaluation(Generic[T]):
             level = self.on.type_of(a).level
             product = self.on.multiply(a, self.on.drop(b, level))
             doubled = self.on.add(product, product)
-            self.powers[index] = self.finish(self.minus_power(doubled, index % 2, level))
+            self.powers[index] = self.on.settle(self.finish(self.minus_power(doubled, index % 2, level)))
         return self.powers[index]
 
     def minus_power(self, product: T, index: int, level: int) -> T:
@@ -215,3 +216,7 @@ class TypeArithmetic:
     def drop(self, x: CiphertextType, level: int) -> CiphertextType:
         """As the rules say."""
         return rules.drop(self.params, x, level)
+
+    def settle(self, x: CiphertextType) -> CiphertextType:
+        """As the rules say."""
+        return rules.settle(x)

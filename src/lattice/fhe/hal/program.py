@@ -29,7 +29,7 @@ MAX_BYTES = 64 << 20
 MAX_INSTRUCTIONS = 1 << 18
 MAX_INTERFACE = 1 << 16
 """Inputs, outputs, weights: at most so many of each."""
-MAX_SCALE_TEXT = 10_000
+MAX_SCALE_TEXT = 8192
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ planning of polynomials (which needs only types). Scales are exact fractions: eq
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from math import log2, prod
 from typing import NamedTuple
 
@@ -14,8 +15,12 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.ckks.parameters import ParameterSet
 
-MAX_SCALE_BITS = 16_384
-"""Of a scale's numerator and denominator: squaring doubles them, so an unbounded chain would eat all memory."""
+EXACT_SCALE_BITS = 16_000
+"""Up to this size numerators and denominators are exact. Squaring doubles them, so beyond it a scale is replaced by the
+nearest of `KEPT_SCALE_BITS` bits, on every backend alike: values then differ by 2^-511 of themselves: nothing."""
+SETTLED_SCALE_BITS = 1024
+"""Where `settle` does so already: the powers of a polynomial, by whose scales others are divided."""
+KEPT_SCALE_BITS = 512
 
 
 class CiphertextType(NamedTuple):
@@ -46,22 +51,34 @@ def text(scale: Fraction) -> str:
     return f"2^{bits(scale):.6f}"
 
 
+def bounded(scale: Fraction, limit: int = EXACT_SCALE_BITS) -> Fraction:
+    """The scale itself, or if its fraction has outgrown the limit, the nearest dyadic one of `KEPT_SCALE_BITS`."""
+    size = scale.numerator.bit_length(), scale.denominator.bit_length()
+    if max(size) <= limit:
+        return scale
+    unit = Fraction(2) ** (KEPT_SCALE_BITS - size[0] + size[1])
+    return round(scale * unit) / unit
+
+
 def checked(params: ParameterSet, kind: CiphertextType) -> CiphertextType:
-    """A type whose scale fits the modulus of its level and whose fraction is of bounded size."""
-    size = max(kind.scale.numerator.bit_length(), kind.scale.denominator.bit_length())
-    if size > MAX_SCALE_BITS:
-        raise LatticeError("scale_mismatch", f"The exact scale has {size} bits; at most {MAX_SCALE_BITS} are kept.")
+    """The type, whose scale must fit the modulus of its level."""
+    kind = kind._replace(scale=bounded(kind.scale))
     if kind.scale < 1:
         raise LatticeError(
             "scale_mismatch", f"The scale would be {text(kind.scale)}, less than 1, at level {kind.level}."
         )
-    if kind.scale >= prod(params.q_moduli(kind.level)):
-        room = sum(map(log2, params.q_moduli(kind.level)))
+    modulus = _modulus(params, kind.level)
+    if kind.scale >= modulus:
         raise LatticeError(
             "level_exhausted",
-            f"A scale of {text(kind.scale)} exceeds the modulus 2^{room:.1f} of level {kind.level}.",
+            f"A scale of {text(kind.scale)} exceeds the modulus 2^{log2(modulus):.1f} of level {kind.level}.",
         )
     return kind
+
+
+@lru_cache(maxsize=1024)
+def _modulus(params: ParameterSet, level: int) -> int:
+    return prod(params.q_moduli(level))
 
 
 def add(x: CiphertextType, y: CiphertextType) -> CiphertextType:
@@ -126,6 +143,11 @@ def drop(params: ParameterSet, x: CiphertextType, level: int) -> CiphertextType:
     if not 0 <= level <= x.level:
         raise LatticeError("level_mismatch", f"A ciphertext at level {x.level} cannot be dropped to level {level}.")
     return checked(params, x._replace(level=level))
+
+
+def settle(x: CiphertextType) -> CiphertextType:
+    """The same with a scale of a short fraction; see `SETTLED_SCALE_BITS`."""
+    return x._replace(scale=bounded(x.scale, SETTLED_SCALE_BITS))
 
 
 def rotate(x: CiphertextType) -> CiphertextType:

@@ -14,6 +14,7 @@ from lattice.fhe.circuits.matrix import Goal, Layout
 from lattice.fhe.circuits.polynomial import Series, fit
 from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.ckks.evaluation_keys import KeySpec
+from lattice.fhe.hal.rules import EXACT_SCALE_BITS
 from tests.support.encrypted import Client, noise, same_bits, tiny_client, tiny_parameters
 
 CLOSE = 2.0**-24
@@ -185,6 +186,23 @@ def test_every_split_computes_the_same_function(client: Client, evaluator: Evalu
     x = client.encrypt(v)
     for split in range(1, 7):
         assert client.error(evaluator.polynomial(x, series, split=split), series(v)) < 16 * CLOSE
+
+
+def test_scales_stay_small_where_exact_fractions_would_explode() -> None:
+    """Bug: degree 511 failed because the exact scale of T_256 has 22,000 bits; eleven squarings would have 90,000."""
+    client = tiny_client(tiny_parameters(levels=((36,),) * 11))
+    evaluator = client.evaluator()
+    series = fit(lambda t: 1 / (1 + 25 * t * t), 511)
+    v = noise(32)
+    x = client.encrypt(v)
+    out = evaluator.polynomial(x, series)
+    assert (out.level, out.scale) == (2, x.scale)
+    assert client.error(out, series(v)) < 2**-12
+    power = client.encrypt(v)
+    for _ in range(11):
+        power = evaluator.rescale(evaluator.square(power))
+        assert max(power.scale.numerator.bit_length(), power.scale.denominator.bit_length()) <= EXACT_SCALE_BITS
+    assert client.error(power, v**2048) < 2**-12
 
 
 def test_an_interval_costs_one_level(client: Client, evaluator: Evaluator) -> None:
