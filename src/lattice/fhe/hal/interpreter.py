@@ -18,7 +18,7 @@ from lattice.fhe.hal.instructions import Instruction
 from lattice.fhe.hal.operations import Diagonals, KeySource, Operations, plaintext_type
 from lattice.fhe.hal.program import Program, parse_scale
 from lattice.fhe.hal.rules import text
-from lattice.fhe.hal.validation import Checked, check
+from lattice.fhe.hal.validation import Checked
 
 Value = Ciphertext | Plaintext | Diagonals
 
@@ -31,7 +31,7 @@ def run(
     weights: Sequence[Plaintext | Diagonals] = (),
 ) -> list[Ciphertext]:
     """The program's outputs. Whatever can be wrong is found before the first instruction runs."""
-    checked = check(program)
+    checked = program.checked
     on = Operations(program.params, keys, backend)
     _match_inputs(on, program, inputs)
     _match_weights(on, program, weights)

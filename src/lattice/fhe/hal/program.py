@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,9 @@ from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.ckks.parameters import Parameters, ParameterSet, refuse_insecure
 from lattice.fhe.hal.instructions import AnyInstruction, Instruction
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
+
+if TYPE_CHECKING:
+    from lattice.fhe.hal.validation import Checked
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -71,7 +74,7 @@ FORMAT = "lattice fhe program"
 
 @dataclass(frozen=True)
 class Program:
-    """Made by a compiler or by `decode`; validated by `hal.validation.check` before it runs."""
+    """Made by a compiler or by `decode`; `checked` (by `hal.validation`) before it runs."""
 
     params: ParameterSet
     inputs: tuple[Input, ...]
@@ -97,6 +100,13 @@ class Program:
         return f"prg_{self.digest.hex()[:32]}"
 
     @cached_property
+    def checked(self) -> Checked:
+        """Types, keys and liveness, found once: whoever runs a program for every request does not pay for it again."""
+        from lattice.fhe.hal.validation import check
+
+        return check(self)
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes."""
         return hashlib.sha256(self._bytes).digest()
@@ -104,8 +114,6 @@ class Program:
 
 def decode(data: bytes) -> Program:
     """Read and check a program; `program_invalid` for anything else, in bounded time and memory."""
-    from lattice.fhe.hal.validation import check
-
     if len(data) > MAX_BYTES:
         raise LatticeError("program_invalid", f"The program has {len(data)} bytes; at most {MAX_BYTES} are read.")
     try:
@@ -118,7 +126,7 @@ def decode(data: bytes) -> Program:
     program = Program(Parameters.from_dict(wire.parameters), wire.inputs, wire.weights, instructions, wire.outputs)
     if program.encode() != data:
         raise LatticeError("program_invalid", "The bytes are not the canonical encoding of their program.")
-    check(program)
+    _ = program.checked
     return program
 
 

@@ -42,7 +42,7 @@ class Checked:
 
 def required_keys(program: Program) -> tuple[KeySpec, ...]:
     """Exactly the keys that a client must make: one for each Galois element, cut to the highest level of its use."""
-    return check(program).keys
+    return program.checked.keys
 
 
 def check(program: Program) -> Checked:

@@ -39,7 +39,6 @@ class Boundary:
             return
         request_id = new_id(Prefix.REQUEST, self._clock.now_ms())
         scope.setdefault("state", {})["request_id"] = request_id
-        scope["app"] = self  # so that Starlette's router raises its 405 instead of answering in plain text
         id_header = (b"x-request-id", request_id.encode())
         status = 0
         begun = time.perf_counter()
