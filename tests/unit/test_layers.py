@@ -50,6 +50,7 @@ IO_MODULES = {
 THIRD_PARTY = {
     "core": {"msgspec", "pydantic"},
     "sealing": {"msgspec", "cryptography"},
+    "fhe": {"msgspec", "cryptography", "numpy"},
     "client": {"msgspec", "cryptography", "httpx2", "openai"},
 }
 

@@ -1,0 +1,2 @@
+"""The CKKS scheme without its secrets: parameters as values, security bounds, encoding, typed ciphertexts, digits,
+seeds."""
