@@ -62,6 +62,12 @@ struct Avx2Lanes {
     static Word product(Word y, Mul f, const Mod& m) {
         return reduce_product(y, f.w, round(_mm256_mul_pd(y, f.wq)), m);
     }
+    // (x, y) → (x + t, x − t) for t = y·w
+    static void butterfly(Word& x, Word& y, Mul f, const Mod& m) {
+        const Word t = product(y, f, m);
+        y = sub(x, t);
+        x = add(x, t);
+    }
     static Word product_any(Word y, Mul f, const Mod& m) { return product(y, f, m); }
 
     static Sum no_sum() { return {zero()}; }

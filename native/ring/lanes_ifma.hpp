@@ -27,11 +27,14 @@ struct IfmaLanes {
     static constexpr u64 kMask = (u64{1} << 52) - 1;
 
     struct Mod {
+        Word q, q2, q4, q8, inverse;
         u64 value;
-        Word q, inverse;
         explicit Mod(const Modulus& m)
-            : value(m.value), q(splat(m.value)), inverse(splat(m.inverse & kMask)) {}
-        Word times(int k) const { return k == 1 ? q : splat(value * static_cast<u64>(k)); }
+            : q(splat(m.value)), q2(splat(2 * m.value)), q4(splat(4 * m.value)), q8(splat(8 * m.value)),
+              inverse(splat(m.inverse & kMask)), value(m.value) {}
+        Word times(int k) const {
+            return k == 1 ? q : k == 2 ? q2 : k == 4 ? q4 : k == 8 ? q8 : splat(value * static_cast<u64>(k));
+        }
     };
     struct Mul {
         Word w, wq;
@@ -42,7 +45,7 @@ struct IfmaLanes {
 
     static Factor encode(u64 w, const Modulus& m) {
         const u64 scaled = static_cast<u64>((static_cast<u128>(w) << 52) % m.value);
-        return {scaled, (scaled * m.inverse) & kMask};
+        return {scaled, (scaled * m.inverse - 1) & kMask};
     }
 
     static Word load(const u64* p) { return _mm512_loadu_si512(p); }
@@ -58,18 +61,28 @@ struct IfmaLanes {
     static Mul factor(const u64* first, const u64* second) { return {splat(*first), splat(*second)}; }
     static Mul factor(const Factor& f) { return {splat(f.first), splat(f.second)}; }
 
-    static Word product(Word y, Mul f, const Mod& m) {
-        const Word k = _mm512_madd52lo_epu64(zero(), y, f.wq);
-        const Word up = _mm512_madd52hi_epu64(zero(), y, f.w);
-        return sub(up, _mm512_madd52hi_epu64(zero(), k, m.q));
-    }
-    // The accumulator starts at q instead of zero: positive for free.
-    static Word product_up(Word y, Mul f, const Mod& m) {
-        const Word k = _mm512_madd52lo_epu64(zero(), y, f.wq);
-        const Word up = _mm512_madd52hi_epu64(m.q, y, f.w);
-        return sub(up, _mm512_madd52hi_epu64(zero(), k, m.q));
-    }
+    // k = y·w·q^{-1} mod 2^52. The multiplier only accumulates, and copying a zero to accumulate on takes a slot; so y
+    // itself is the accumulator, and the table holds w·q^{-1} − 1. (Only the low 52 bits of k are ever read.)
+    static Word quotient(Word y, Mul f) { return _mm512_madd52lo_epu64(y, y, f.wq); }
 
+    // y·w in (−q, q)
+    static Word product(Word y, Mul f, const Mod& m) {
+        const Word up = _mm512_madd52hi_epu64(zero(), y, f.w);
+        return sub(up, _mm512_madd52hi_epu64(zero(), quotient(y, f), m.q));
+    }
+    // y·w in (0, 2q): the accumulator starts at q.
+    static Word product_up(Word y, Mul f, const Mod& m) {
+        const Word up = _mm512_madd52hi_epu64(m.q, y, f.w);
+        return sub(up, _mm512_madd52hi_epu64(zero(), quotient(y, f), m.q));
+    }
+    // (x, y) → (x + t, x − t) for t = y·w in (−q, q): three multiplications and three additions, no copies.
+    static void butterfly(Word& x, Word& y, Mul f, const Mod& m) {
+        const Word twice = add(x, x);
+        const Word up = _mm512_madd52hi_epu64(zero(), y, f.w);
+        const Word minus = _mm512_madd52hi_epu64(sub(x, up), quotient(y, f), m.q);
+        x = sub(twice, minus);
+        y = minus;
+    }
     // The same for any y that fits its lane's multiplier once shifted by q: y in (−q, (kHeadroom − 1)·q).
     static Word product_any(Word y, Mul f, const Mod& m) { return product_up(add(y, m.q), f, m); }
 

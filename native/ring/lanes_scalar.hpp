@@ -61,6 +61,12 @@ struct ScalarLanes {
     // y·w in (0, 2q)
     static Word product_up(Word y, Mul f, const Mod& m) { return product(y, f, m) + m.q; }
 
+    // (x, y) → (x + t, x − t) for t = y·w
+    static void butterfly(Word& x, Word& y, Mul f, const Mod& m) {
+        const Word t = product(y, f, m);
+        y = x - t;
+        x = x + t;
+    }
     // The same for any y that fits its lane's multiplier once shifted by q: y in (−q, (kHeadroom − 1)·q).
     static Word product_any(Word y, Mul f, const Mod& m) { return product_up(add(y, m.q), f, m); }
 

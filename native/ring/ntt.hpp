@@ -14,6 +14,13 @@
 namespace lattice {
 namespace {
 
+// Keeps the compiler from loading twiddle factors ahead of the loop: there are more of them than registers, and a
+// broadcasting load is free where a reload from the stack is not.
+[[gnu::always_inline]] inline Twiddles fresh(Twiddles w) {
+    __asm__ volatile("" : "+r"(w.first), "+r"(w.second));
+    return w;
+}
+
 // Plain residues from memory.
 template <class V>
 struct Residues {
@@ -48,19 +55,9 @@ template <class V, class Plan, const Plan& kPlan, int Log, int Level>
         constexpr int a = group * 2 * half + pair % half;
         constexpr ForwardStep step = kPlan.step[Level][pair];
         const auto f = V::factor(w.first + group, w.second + group);
-        auto u = x[a];
-        if constexpr (step.fold.k != 0) u = fold<V, step.fold.k, step.fold.lift>(u, m);
-        if constexpr (step.shift != 0) u = V::add(u, m.times(step.shift));
-        if constexpr (step.up) {
-            const auto t = V::product_up(x[a + half], f, m);
-            x[a] = V::add(u, t);
-            if constexpr (step.shift_minus != 0) u = V::add(u, m.times(step.shift_minus));
-            x[a + half] = V::sub(u, t);
-        } else {
-            const auto t = V::product(x[a + half], f, m);
-            x[a] = V::add(u, t);
-            x[a + half] = V::sub(u, t);
-        }
+        if constexpr (step.fold.k != 0) x[a] = fold<V, step.fold.k, step.fold.lift>(x[a], m);
+        if constexpr (step.shift != 0) x[a] = V::add(x[a], m.times(step.shift));
+        V::butterfly(x[a], x[a + half], f, m);
     });
 }
 
@@ -84,16 +81,11 @@ template <class V, int Log, class Source>
     for (std::size_t column = 0; column < stride; column += V::kLanes) {
         typename V::Word x[1 << Log];
         static_for<(1 << Log)>([&](auto r) __attribute__((always_inline)) { x[r] = source(r * stride + column); });
-        forward_registers<V, Log>(x, block, w, m);
+        forward_registers<V, Log>(x, block, fresh(w), m);
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { V::store(dst + r * stride + column, x[r]); });
     }
 }
-
-template <class V>
-struct TailStep {
-    Fold fold{0, false, {0, 0}};
-};
 
 // The last levels work inside registers: two registers are perfectly shuffled, so that partners meet, once a level.
 template <class V, int Level, int High>
@@ -103,19 +95,13 @@ template <class V, int Level, int High>
     constexpr bool folds = must_fold<V>(in);
     constexpr Fold f = fold_of(in);
     auto x = V::shuffle_low(a, b);
-    const auto y = V::shuffle_high(a, b);
-    constexpr int group = 2 << Level;
-    const auto factor = V::template factor_group<group>(w.first + block, w.second + block);
+    auto y = V::shuffle_high(a, b);
+    const auto factor = V::template factor_group<(2 << Level)>(w.first + block, w.second + block);
     if constexpr (folds) x = fold<V, f.k, f.lift>(x, m);
-    if constexpr (V::kSigned) {
-        const auto t = V::product(y, factor, m);
-        a = V::add(x, t);
-        b = V::sub(x, t);
-    } else {
-        const auto t = V::product_up(y, factor, m);
-        a = V::add(x, t);
-        b = V::sub(V::add(x, m.times(2)), t);
-    }
+    if constexpr (!V::kSigned) x = V::add(x, m.times(1));
+    V::butterfly(x, y, factor, m);
+    a = x;
+    b = y;
 }
 
 template <class V>
@@ -125,16 +111,30 @@ constexpr int lanes_high(int high) {
     return (must_fold<V>(in) ? fold_of(in).after.high : high) + 2;
 }
 
-template <class V, int Level, int High, class Done>
-[[gnu::always_inline]] inline void forward_lanes_all(typename V::Word a, typename V::Word b, std::size_t block,
-                                                     Twiddles w, const typename V::Mod& m, Done done) {
+// Level by level over all registers rather than register by register: the processor's window is too small to find
+// other work while one register goes through three levels.
+template <class V, int Level, int High, int Log, class Done>
+[[gnu::always_inline]] inline void forward_lanes_all(typename V::Word* x, std::size_t block, Twiddles w,
+                                                     const typename V::Mod& m, Done done) {
+    constexpr int pairs = 1 << (Log - 1);
     if constexpr (Level < V::kLogLanes) {
-        forward_lanes<V, Level, High>(a, b, block << Level, w, m);
-        forward_lanes_all<V, Level + 1, lanes_high<V>(High)>(a, b, block, w, m, done);
-    } else if constexpr (V::kLogLanes > 0) {
-        done.template operator()<High>(V::shuffle_low(a, b), V::shuffle_high(a, b));
+        static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
+            const std::size_t inner = ((block << Log) + 2 * pair) << Level;
+            forward_lanes<V, Level, High>(x[2 * pair], x[2 * pair + 1], inner, w, m);
+        });
+        forward_lanes_all<V, Level + 1, lanes_high<V>(High), Log>(x, block, w, m, done);
     } else {
-        done.template operator()<High>(a, b);
+        static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
+            auto& a = x[2 * pair];
+            auto& b = x[2 * pair + 1];
+            if constexpr (V::kLogLanes > 0) {
+                const auto low = V::shuffle_low(a, b);
+                b = V::shuffle_high(a, b);
+                a = low;
+            }
+            done.template operator()<High>(2 * pair, a);
+            done.template operator()<High>(2 * pair + 1, b);
+        });
     }
 }
 
@@ -146,14 +146,10 @@ template <class V, class Source, class Sink>
     typename V::Word x[1 << Log];
     static_for<(1 << Log)>([&](auto r) __attribute__((always_inline)) { x[r] = source(at + r * V::kLanes); });
     forward_registers<V, Log>(x, block, w, m);
-    static_for<(1 << (Log - 1))>([&](auto pair) __attribute__((always_inline)) {
-        const std::size_t inner = (block << Log) + 2 * pair;
-        const auto done = [&]<int High>(typename V::Word a, typename V::Word b) __attribute__((always_inline)) {
-            sink.template put<High>(at + 2 * pair * V::kLanes, a, m);
-            sink.template put<High>(at + (2 * pair + 1) * V::kLanes, b, m);
-        };
-        forward_lanes_all<V, 0, V::kHeadroom>(x[2 * pair], x[2 * pair + 1], inner, w, m, done);
-    });
+    const auto done = [&]<int High>(std::size_t r, typename V::Word value) __attribute__((always_inline)) {
+        sink.template put<High>(at + r * V::kLanes, value, m);
+    };
+    forward_lanes_all<V, 0, V::kHeadroom, Log>(x, block, w, m, done);
 }
 
 template <class V, class Call>
@@ -164,48 +160,74 @@ template <class V, class Call>
     if constexpr (V::kMaxLog >= 4) if (log == 4) call(Constant<4>{});
 }
 
+// A leaf is the unit in which later passes are done from first to last while the data stay in the first-level cache,
+// and after which fused kernels take over.
+constexpr int kLeafLog = 11;
+constexpr int leaf_log(int log_n) { return log_n < kLeafLog ? log_n : kLeafLog; }
+
 // The first pass, from anywhere to dst.
 template <class V, class Source>
 inline void forward_first(u64* dst, const NttTable& table, Source source) {
     const typename V::Mod m(table.modulus);
-    const Schedule schedule = make_schedule<V>(table.log_n);
-    with_log<V>(schedule.first, [&](auto log) {
+    with_log<V>(make_schedule<V>(table.log_n).log[0], [&](auto log) {
         forward_columns<V, log>(dst, table.n() >> log, 1, table.forward, m, source);
     });
 }
 
-// All later passes on block number `index` (of `2^first` blocks), in place in `data`, the last one into the sink.
-template <class V, class Sink>
-inline void forward_block(u64* data, std::size_t index, const NttTable& table, Sink sink) {
+// One pass, in place, over words [start, end), cut into blocks of 2^length_log words each.
+template <class V>
+inline void forward_pass(u64* data, std::size_t start, std::size_t end, int log_now, int length_log,
+                         const NttTable& table, const typename V::Mod& m) {
+    const std::size_t first_block = table.n() >> length_log;
+    for (std::size_t at = start; at < end; at += std::size_t{1} << length_log) {
+        u64* here = data + at;
+        const std::size_t block = first_block + (at >> length_log);
+        with_log<V>(log_now, [&](auto log) {
+            forward_columns<V, log>(here, std::size_t{1} << (length_log - log), block, table.forward, m,
+                                    Lazies<V>{here});
+        });
+    }
+}
+
+// The passes after the first whose blocks are larger than a leaf.
+template <class V>
+inline void forward_outer(u64* data, const NttTable& table) {
     const typename V::Mod m(table.modulus);
     const Schedule schedule = make_schedule<V>(table.log_n);
-    const std::size_t size = table.n() >> schedule.first;
-    const std::size_t start = index * size;
-    std::size_t blocks = 1;  // inside this one
-    std::size_t length = size;
-    for (int pass = 0; pass < schedule.mid_count; ++pass) {
-        const int log_now = schedule.mid[pass];
-        for (std::size_t b = 0; b < blocks; ++b) {
-            u64* here = data + start + b * length;
-            const std::size_t block = ((std::size_t{1} << schedule.first) + index) * blocks + b;
-            with_log<V>(log_now, [&](auto log) {
-                forward_columns<V, log>(here, length >> log, block, table.forward, m, Lazies<V>{here});
-            });
-        }
-        blocks <<= log_now;
-        length >>= log_now;
+    int length_log = table.log_n - schedule.log[0];
+    for (int pass = 1; pass < schedule.count && length_log > leaf_log(table.log_n); ++pass) {
+        forward_pass<V>(data, 0, table.n(), schedule.log[pass], length_log, table, m);
+        length_log -= schedule.log[pass];
     }
-    const std::size_t first_block = ((std::size_t{1} << schedule.first) + index) * blocks;
-    for (std::size_t b = 0; b < blocks; ++b) {
-        forward_tail<V>(start + b * length, first_block + b, table.forward, m, Lazies<V>{data}, sink);
+}
+
+// The remaining passes on one leaf, in place, the last one into the sink.
+template <class V, class Sink>
+inline void forward_leaf(u64* data, std::size_t leaf, const NttTable& table, Sink sink) {
+    const typename V::Mod m(table.modulus);
+    const Schedule schedule = make_schedule<V>(table.log_n);
+    const int size_log = leaf_log(table.log_n);
+    const std::size_t start = leaf << size_log;
+    const std::size_t end = start + (std::size_t{1} << size_log);
+    int length_log = table.log_n - schedule.log[0];
+    for (int pass = 1; pass < schedule.count; ++pass) {
+        if (length_log <= size_log) {
+            forward_pass<V>(data, start, end, schedule.log[pass], length_log, table, m);
+        }
+        length_log -= schedule.log[pass];
+    }
+    const std::size_t first_block = table.n() >> V::kTailLog;
+    for (std::size_t at = start; at < end; at += std::size_t{1} << V::kTailLog) {
+        forward_tail<V>(at, first_block + (at >> V::kTailLog), table.forward, m, Lazies<V>{data}, sink);
     }
 }
 
 template <class V>
 void forward_ntt(u64* dst, const u64* src, const NttTable& table) {
     forward_first<V>(dst, table, Residues<V>{src});
-    const std::size_t blocks = std::size_t{1} << make_schedule<V>(table.log_n).first;
-    for (std::size_t b = 0; b < blocks; ++b) forward_block<V>(dst, b, table, ToResidues<V>{dst});
+    forward_outer<V>(dst, table);
+    const std::size_t leaves = table.n() >> leaf_log(table.log_n);
+    for (std::size_t leaf = 0; leaf < leaves; ++leaf) forward_leaf<V>(dst, leaf, table, ToResidues<V>{dst});
 }
 
 // ---- inverse ----
@@ -303,24 +325,34 @@ constexpr int inverse_lanes_high(int high) {
 template <class V, int Level, int High>
 [[gnu::always_inline]] inline void inverse_lanes(typename V::Word& a, typename V::Word& b, std::size_t block,
                                                  Twiddles w, const typename V::Mod& m) {
+    const auto factor = V::template factor_group<(V::kLanes >> Level)>(w.first + block, w.second + block);
+    const auto x = V::even(a, b);
+    const auto y = V::odd(a, b);
+    a = V::add(x, y);
+    if constexpr (folds_sum<V>(2 * High)) a = fold<V, High, false>(a, m);
+    if constexpr (V::kSigned) {
+        b = V::product(V::sub(x, y), factor, m);
+    } else {
+        b = V::product_up(V::sub(V::add(x, m.times(High)), y), factor, m);
+    }
+}
+
+template <class V, int Level, int High, int Log>
+[[gnu::always_inline]] inline void inverse_lanes_all(typename V::Word* x, std::size_t block, Twiddles w,
+                                                     const typename V::Mod& m) {
+    constexpr int pairs = 1 << (Log - 1);
     if constexpr (Level < V::kLogLanes) {
-        constexpr int group = V::kLanes >> Level;
-        const std::size_t here = block << (V::kLogLanes - 1 - Level);
-        const auto factor = V::template factor_group<group>(w.first + here, w.second + here);
-        const auto x = V::even(a, b);
-        const auto y = V::odd(a, b);
-        a = V::add(x, y);
-        if constexpr (folds_sum<V>(2 * High)) a = fold<V, High, false>(a, m);
-        if constexpr (V::kSigned) {
-            b = V::product(V::sub(x, y), factor, m);
-        } else {
-            b = V::product_up(V::sub(V::add(x, m.times(High)), y), factor, m);
-        }
-        inverse_lanes<V, Level + 1, inverse_lanes_high<V>(High)>(a, b, block, w, m);
+        static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
+            const std::size_t inner = ((block << Log) + 2 * pair) << (V::kLogLanes - 1 - Level);
+            inverse_lanes<V, Level, High>(x[2 * pair], x[2 * pair + 1], inner, w, m);
+        });
+        inverse_lanes_all<V, Level + 1, inverse_lanes_high<V>(High), Log>(x, block, w, m);
     } else if constexpr (V::kLogLanes > 0) {
-        const auto x = V::even(a, b);
-        b = V::odd(a, b);
-        a = x;
+        static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
+            const auto even = V::even(x[2 * pair], x[2 * pair + 1]);
+            x[2 * pair + 1] = V::odd(x[2 * pair], x[2 * pair + 1]);
+            x[2 * pair] = even;
+        });
     }
 }
 
@@ -330,11 +362,8 @@ template <class V, class Source>
     constexpr int Log = V::kTailLog - V::kLogLanes;
     using Plan = InversePlan<V, Log>;
     typename V::Word x[1 << Log];
-    static_for<(1 << (Log - 1))>([&](auto pair) __attribute__((always_inline)) {
-        x[2 * pair] = source(at + 2 * pair * V::kLanes);
-        x[2 * pair + 1] = source(at + (2 * pair + 1) * V::kLanes);
-        inverse_lanes<V, 0, 1>(x[2 * pair], x[2 * pair + 1], (block << Log) + 2 * pair, w, m);
-    });
+    static_for<(1 << Log)>([&](auto r) __attribute__((always_inline)) { x[r] = source(at + r * V::kLanes); });
+    inverse_lanes_all<V, 0, 1, Log>(x, block, w, m);
     inverse_registers<V, Log, Plan, kInverseTailPlan<V, Log>>(x, block, w, m);
     settle_all<V, Plan, kInverseTailPlan<V, Log>, Log>(x, m);
     static_for<(1 << Log)>(
@@ -349,7 +378,7 @@ template <class V, int Log>
         typename V::Word x[1 << Log];
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { x[r] = V::load(data + r * stride + column); });
-        inverse_registers<V, Log, Plan, kInversePlan<V, Log>>(x, block, w, m);
+        inverse_registers<V, Log, Plan, kInversePlan<V, Log>>(x, block, fresh(w), m);
         settle_all<V, Plan, kInversePlan<V, Log>, Log>(x, m);
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { V::store(data + r * stride + column, x[r]); });
@@ -369,7 +398,7 @@ template <class V, int Log, class Sink>
         typename V::Word x[1 << Log];
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { x[r] = V::load(data + r * stride + column); });
-        inverse_registers<V, Log, Plan, kInversePlan<V, Log>, Log - 1>(x, 1, w, m);
+        inverse_registers<V, Log, Plan, kInversePlan<V, Log>, Log - 1>(x, 1, fresh(w), m);
         static_for<half>([&](auto r) __attribute__((always_inline)) {
             inverse_halves<V, kInversePlan<V, Log>.step[Log - 1][r]>(x[r], x[r + half], m);
             const auto u = lazy_product<V>(x[r], f_sum, m);
@@ -386,27 +415,26 @@ template <class V, class Source, class Sink>
 inline void inverse_ntt(u64* work, const NttTable& table, Factor sum, Factor difference, Source source, Sink sink) {
     const typename V::Mod m(table.modulus);
     const Schedule schedule = make_schedule<V>(table.log_n);
-    const std::size_t outer = std::size_t{1} << schedule.first;
-    const std::size_t size = table.n() >> schedule.first;
-    for (std::size_t index = 0; index < outer; ++index) {
-        std::size_t length = std::size_t{1} << V::kTailLog;
-        std::size_t blocks = size / length;
-        for (std::size_t b = 0; b < blocks; ++b) {
-            inverse_tail<V>(work, index * size + b * length, (outer + index) * blocks + b, table.inverse, m, source);
+    const std::size_t n = table.n();
+    // Depth first: all but the last pass are done for one block of the last pass after the other.
+    const std::size_t size = n >> schedule.log[0];
+    for (std::size_t start = 0; start < n; start += size) {
+        int length_log = V::kTailLog;
+        for (std::size_t at = start; at < start + size; at += std::size_t{1} << length_log) {
+            inverse_tail<V>(work, at, (n + at) >> length_log, table.inverse, m, source);
         }
-        for (int pass = schedule.mid_count - 1; pass >= 0; --pass) {
-            const int log_now = schedule.mid[pass];
-            blocks >>= log_now;
-            for (std::size_t b = 0; b < blocks; ++b) {
-                u64* here = work + index * size + b * (length << log_now);
+        for (int pass = schedule.count - 1; pass > 0; --pass) {
+            const int log_now = schedule.log[pass];
+            for (std::size_t at = start; at < start + size; at += std::size_t{1} << (length_log + log_now)) {
+                const std::size_t block = (n + at) >> (length_log + log_now);
                 with_log<V>(log_now, [&](auto log) {
-                    inverse_columns<V, log>(here, length, (outer + index) * blocks + b, table.inverse, m);
+                    inverse_columns<V, log>(work + at, std::size_t{1} << length_log, block, table.inverse, m);
                 });
             }
-            length <<= log_now;
+            length_log += log_now;
         }
     }
-    with_log<V>(schedule.first, [&](auto log) {
+    with_log<V>(schedule.log[0], [&](auto log) {
         inverse_last_columns<V, log>(work, size, table.inverse, sum, difference, m, sink);
     });
 }
