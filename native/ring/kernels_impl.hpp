@@ -2,6 +2,7 @@
 // instruction set; everything here has internal linkage, so that no such code can leak into portable files.
 #pragma once
 
+#include "ring/fused.hpp"
 #include "ring/kernels.hpp"
 #include "ring/ntt.hpp"
 #include "ring/pointwise.hpp"
@@ -20,9 +21,22 @@ constexpr Kernels make_kernels() {
     k.mul = mul_all<V>;
     k.mul_add = mul_add_all<V>;
     k.mul_scalar = mul_scalar_all<V>;
+    k.permute = permute_all<V>;
+    k.tensor = tensor_all<V>;
+    k.inverse_centred = inverse_centred<V>;
+    k.scale_centred = scale_centred<V>;
+    k.convert = convert_all<V>;
+    k.forward_converted = forward_converted<V>;
+    k.leaf_to_residues = leaf_to_residues<V>;
+    k.leaf_to_lazies = leaf_to_lazies<V>;
+    k.leaf_to_quotient = leaf_to_quotient<V>;
+    k.to_lazies = to_lazies<V>;
+    k.gadget = gadget<V>;
+    k.leaf_log = leaf_log;
     k.encode = V::encode;
     k.radix_bits = V::kRadixBits;
     k.lanes = V::kLanes;
+    k.residues_are_lazies = !V::kSigned;
     k.smallest_log_n = V::kTailLog + 1;
     return k;
 }

@@ -48,6 +48,16 @@ struct Avx2Lanes {
     static Word load(const u64* p) { return _mm256_loadu_pd(reinterpret_cast<const double*>(p)); }
     static void store(u64* p, Word x) { _mm256_storeu_pd(reinterpret_cast<double*>(p), x); }
     // An integer below 2^52 in the mantissa of 2^52.
+    static Word load_permuted(const u64* p, u32 where, const u64* patterns) {
+        const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(patterns + kLanes * (where % kLanes)));
+        // Lanes of 64 bits, moved as pairs of 32.
+        const __m256i twice = _mm256_slli_epi64(lanes, 1);
+        const __m256i pairs = _mm256_or_si256(twice, _mm256_slli_epi64(_mm256_add_epi64(twice, _mm256_set1_epi64x(1)), 32));
+        const __m256i x = _mm256_castpd_si256(load(p + where / kLanes * kLanes));
+        return _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(x, pairs));
+    }
+    // Only what is this small may enter a sum of up to eight products: each then adds at most 0.7q.
+    static Word as_term(Word x, const Mod& m) { return centre(x, m); }
     static Word from_residue(Word x) { return _mm256_sub_pd(_mm256_or_pd(x, two_52()), two_52()); }
     static Word to_residue(Word x) { return _mm256_xor_pd(_mm256_add_pd(x, two_52()), two_52()); }
     static Word zero() { return _mm256_setzero_pd(); }

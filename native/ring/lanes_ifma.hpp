@@ -50,6 +50,11 @@ struct IfmaLanes {
 
     static Word load(const u64* p) { return _mm512_loadu_si512(p); }
     static void store(u64* p, Word x) { _mm512_storeu_si512(p, x); }
+    static Word load_permuted(const u64* p, u32 where, const u64* patterns) {
+        const Word lanes = _mm512_load_si512(patterns + kLanes * (where % kLanes));
+        return _mm512_permutexvar_epi64(lanes, load(p + where / kLanes * kLanes));
+    }
+    static Word as_term(Word x, const Mod&) { return x; }
     static Word from_residue(Word x) { return x; }
     static Word to_residue(Word x) { return x; }
     static Word zero() { return _mm512_setzero_si512(); }

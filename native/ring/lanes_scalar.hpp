@@ -43,6 +43,8 @@ struct ScalarLanes {
 
     static Word load(const u64* p) { return *p; }
     static void store(u64* p, Word x) { *p = x; }
+    static Word load_permuted(const u64* p, u32 where, const u64*) { return p[where]; }
+    static Word as_term(Word x, const Mod&) { return x; }  // fit to enter a sum of products
     static Word from_residue(Word x) { return x; }
     static Word to_residue(Word x) { return x; }
     static Word zero() { return 0; }
