@@ -16,4 +16,4 @@ if ! [ -x "$VENV/bin/python" ]; then
     "$PYTHON" -m venv "$VENV"
 fi
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-    --editable '.[gateway,llama,dev]'
+    --editable '.[encrypted,gateway,llama,dev]'

@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from lattice.core.chat import Usage
-from lattice.core.clock import Clock, SystemClock
+from lattice.core.clock import Clock
 from lattice.core.ids import b64url, unb64url
 from lattice.core.relay import (
     PROTOCOL_VERSION,
@@ -162,7 +162,7 @@ class ScriptedRuntime:
         self.live = live
         self.kind = kind
         self.identity = IdentityKey.generate()
-        self.clock: Clock = SystemClock()
+        self.clock: Clock = live.gateway.clock
         self.session = "ses_" + os.urandom(6).hex()
         self.instance = os.urandom(6).hex()
         self.ack = 0
@@ -227,15 +227,23 @@ class ScriptedRuntime:
 
     async def connect(self) -> None:
         """Open a session and leave a poll behind that has been cut short, as a first, empty batch."""
-        link_wait = asyncio.create_task(self.poll())
-        while (link := self.live.gateway.hub.links.get(self.runtime)) is None or link.session != self.session:
+        await self.poll_once()
+
+    async def poll_once(self, *, announce: bool | None = None) -> None:
+        """A poll that is cut short: it says what it has to say and comes back empty."""
+        held = await self.hold_poll(announce=announce)
+        self.live.gateway.hub.links[self.runtime].wake()
+        await held
+
+    async def hold_poll(self, **kwargs: Any) -> asyncio.Task[PollReply]:
+        """A poll that the gateway holds open, or has answered already."""
+        polling = asyncio.create_task(self.poll(**kwargs))
+        while not polling.done():
+            link = self.live.gateway.hub.links.get(self.runtime)
+            if link is not None and link.session == self.session and link._waiter is not None:
+                break
             await asyncio.sleep(0.002)
-            if link_wait.done():
-                link_wait.result()
-        while link._waiter is None:
-            await asyncio.sleep(0.002)
-        link.wake()
-        await link_wait
+        return polling
 
     async def poll(self, *, announce: bool | None = None, **override: Any) -> PollReply:
         """One poll; announces at the start of a session."""
@@ -313,6 +321,7 @@ class Answer:
         self.envelope = Envelope.decode(work.envelope)
         self.header = check_sender(self.envelope, lambda _: True, runtime.clock.now_ms())
         opened = open_request(self.envelope, runtime.work_key, runtime.runtime)
+        self.opened = opened
         self.body = opened.body
         self.sealer: ReplySealer = opened.reply_sealer(work.attempt)
         self.sequence = 0
@@ -321,8 +330,10 @@ class Answer:
         """The next frame."""
         return self._wire(self.sealer.seal(payload, tokens), tokens)
 
-    def final(self, payload: bytes, usage: Usage, *, status: int = 200, **receipt: Any) -> ResultFrame:
-        """The last frame with its receipt; `receipt` overrides the receipt's members."""
+    def final(
+        self, payload: bytes, usage: Usage, *, status: int = 200, signed: dict[str, Any] | None = None
+    ) -> ResultFrame:
+        """The last frame with its receipt; `signed` overrides the receipt's members."""
         trailer = Trailer(status=status, finish_reason="stop", usage=usage)
         sealed = self.sealer.seal_final(payload, trailer)
         fields = {
@@ -336,8 +347,8 @@ class Answer:
             "finished_at_ms": self.runtime.clock.now_ms(),
             "status": status,
         }
-        signed = sign_receipt(self.runtime.identity, Receipt(**{**fields, **receipt})).encode()
-        return self._wire(sealed, usage.completion_tokens, signed)
+        receipt = sign_receipt(self.runtime.identity, Receipt(**{**fields, **(signed or {})})).encode()
+        return self._wire(sealed, usage.completion_tokens, receipt)
 
     def _wire(self, sealed: bytes, tokens: int, receipt: bytes | None = None) -> ResultFrame:
         frame = ResultFrame(

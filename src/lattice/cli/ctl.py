@@ -1,8 +1,10 @@
-"""`lattice-ctl`: the command line of the person who owns a machine. Each command's module is loaded when it runs."""
+"""`lattice-ctl`: the command line of the person who owns a machine. What a command needs is loaded when it runs."""
 
 from __future__ import annotations
 
 from cyclopts import App
+
+from lattice.cli import ctl_apps, ctl_config, ctl_daemon, ctl_doctor, ctl_models, ctl_relay, ctl_status
 
 
 def version() -> str:
@@ -28,37 +30,21 @@ config = App(name="config", help="The settings and where each comes from.")
 for group in (daemon, relay, models, apps, config):
     app.command(group)
 
-daemon.command(
-    "lattice.cli.ctl_daemon:start", name="start", help="Start the daemon in the background and wait until it answers."
-)
-daemon.command("lattice.cli.ctl_daemon:stop", name="stop", help="Stop the daemon after it has finished what runs.")
-daemon.command("lattice.cli.ctl_daemon:status", name="status", help="Say whether the daemon runs.")
-daemon.command("lattice.cli.ctl_daemon:run", name="run", help="Run the daemon in the foreground.")
-app.command(
-    "lattice.cli.ctl_status:status", name="status", help="Show the daemon, the model, the pairing and the connection."
-)
-app.command(
-    "lattice.cli.ctl_status:ping", name="ping", help="Ask the gateway whether it is there, and how long the way takes."
-)
-relay.command("lattice.cli.ctl_relay:connect", name="connect", help="Pair this machine with a gateway.")
-models.command(
-    "lattice.cli.ctl_models:list_", name="list", help="List the models that can be fetched or are configured."
-)
-models.command("lattice.cli.ctl_models:fetch", name="fetch", help="Fetch the small default model and check its digest.")
-app.command(
-    "lattice.cli.ctl_doctor:doctor",
-    name="doctor",
-    help="Check everything that the machine needs and say how to repair it.",
-)
-apps.command("lattice.cli.ctl_apps:allow", name="allow", help="Let an app's sealed work be opened here.")
-apps.command("lattice.cli.ctl_apps:list_", name="list", help="List whose sealed work this machine opens.")
-apps.command("lattice.cli.ctl_apps:remove", name="remove", help="Stop opening a sender's work.")
-config.command(
-    "lattice.cli.ctl_config:show_settings", name="show", help="Print every setting, its value and its source."
-)
-app.command(
-    "lattice.cli.ctl_config:service", name="service", help="Print a systemd user unit that starts the daemon at login."
-)
+app.command(ctl_status.status, name="status")
+app.command(ctl_status.ping, name="ping")
+app.command(ctl_doctor.doctor, name="doctor")
+app.command(ctl_config.service, name="service")
+daemon.command(ctl_daemon.start, name="start")
+daemon.command(ctl_daemon.stop, name="stop")
+daemon.command(ctl_daemon.status, name="status")
+daemon.command(ctl_daemon.run, name="run")
+relay.command(ctl_relay.connect, name="connect")
+models.command(ctl_models.list_, name="list")
+models.command(ctl_models.fetch, name="fetch")
+apps.command(ctl_apps.allow, name="allow")
+apps.command(ctl_apps.list_, name="list")
+apps.command(ctl_apps.remove, name="remove")
+config.command(ctl_config.show_settings, name="show")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from lattice.cli.ctl_common import DEFAULT, Common
 from lattice.cli.output import show, table
@@ -11,8 +13,11 @@ from lattice.cli.output import show, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+# One key in 64 begins with a dash.
+Name = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
-def allow(key: str, /, *, label: str = "app", common: Common = DEFAULT) -> None:
+
+def allow(key: Name, /, *, label: str = "app", common: Common = DEFAULT) -> None:
     """Let an app's sealed work be opened here. The daemon needs no restart.
 
     Example: lattice-ctl apps allow 3q2-7wAB... --label "my laptop"
@@ -51,7 +56,7 @@ def list_(*, common: Common = DEFAULT) -> None:
         show({"data": entries}, common.json, people)
 
 
-def remove(key_or_label: str, /, *, common: Common = DEFAULT) -> None:
+def remove(key_or_label: Name, /, *, common: Common = DEFAULT) -> None:
     """Stop opening a sender's work. Removing the gateway's key leaves end-to-end sealed work only.
 
     Example: lattice-ctl apps remove "my laptop"

@@ -31,7 +31,7 @@ class Common:
     def session(self) -> Iterator[tuple[DaemonSettings, StateDir]]:
         """The settings and the state directory; errors inside become a message and an exit code."""
         with reporting(self.json):
-            from lattice.runtime.settings import load_settings
+            from lattice.runtime.settings_file import load_settings
             from lattice.runtime.state import StateDir
 
             settings = load_settings(self.config).settings

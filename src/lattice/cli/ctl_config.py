@@ -40,7 +40,7 @@ def show_settings(*, common: Common = DEFAULT) -> None:
     Example: lattice-ctl config show --json
     """
     with reporting(common.json):
-        from lattice.runtime.settings import describe, load_settings
+        from lattice.runtime.settings_file import describe, load_settings
 
         loaded = load_settings(common.config)
         rows = describe(loaded)

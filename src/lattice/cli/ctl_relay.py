@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from lattice.cli.ctl_common import DEFAULT, Common
 from lattice.cli.output import show
@@ -17,7 +19,11 @@ TOKEN_VARIABLE = "LATTICE_BOOTSTRAP_TOKEN"  # noqa: S105
 
 
 def connect(
-    *, token: str | None = None, gateway: str | None = None, name: str | None = None, common: Common = DEFAULT
+    *,
+    token: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    gateway: str | None = None,
+    name: str | None = None,
+    common: Common = DEFAULT,
 ) -> None:
     """Pair this machine: redeem the bootstrap string that your app or the gateway made. Safe to repeat.
 
@@ -31,7 +37,7 @@ def connect(
     gateway
         The gateway's address; the setting gateway_url otherwise.
     name
-        What to call this machine; its host name otherwise.
+        What to call this machine; otherwise it keeps the name that it was created with.
     """
     with common.session() as (settings, state):
         from lattice.runtime.control import daemon_pid

@@ -23,9 +23,10 @@ keys = App(name="keys", help="Developer keys of the account.")
 runtimes = App(name="runtimes", help="Your own machines: create, pair, verify, revoke.")
 hosted = App(name="hosted", help="Hosted capacity, for the operator of the gateway.")
 credits_ = App(name="credits", help="The account's credits.")
+prices = App(name="prices", help="The catalogue of hosted models and its prices, for the operator.")
 
 runtimes.command(hosted)
-for group in (keys, runtimes, credits_):
+for group in (keys, runtimes, credits_, prices):
     app.command(group)
 
 _COMMANDS = (
@@ -37,6 +38,7 @@ _COMMANDS = (
         "Show everything once: gateway, daemon, pairing and real answers.",
         "lattice demo --once",
     ),
+    (app, "doctor", "doctor:doctor", "Check this computer and say what it lacks.", "lattice doctor"),
     (
         app,
         "chat",
@@ -77,6 +79,13 @@ _COMMANDS = (
         "lattice runtimes verify lat_01kb… --words 'the words on its screen'",
     ),
     (runtimes, "revoke", "runtimes:revoke", "Revoke a machine.", "lattice runtimes revoke lat_01kb…"),
+    (
+        runtimes,
+        "sender",
+        "runtimes:sender",
+        "Show this app's sender key, for `lattice-ctl apps allow` on a machine.",
+        "lattice runtimes sender",
+    ),
     (hosted, "create", "hosted:create", "Make a record for a hosted machine.", "lattice runtimes hosted create rack-1"),
     (hosted, "list", "hosted:list_", "List hosted machines.", "lattice runtimes hosted list"),
     (
@@ -101,6 +110,14 @@ _COMMANDS = (
         "credits:grant",
         "Grant credits to an account.",
         "lattice credits grant acc_01kb… 2.5 --reason welcome",
+    ),
+    (prices, "list", "prices:list_", "List the catalogue and what its models cost.", "lattice prices list"),
+    (
+        prices,
+        "set",
+        "prices:set_",
+        "Add a model to the catalogue, or change its price.",
+        "lattice prices set llama-3.2-1b --input 0.05 --output 0.2",
     ),
     (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
     (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),

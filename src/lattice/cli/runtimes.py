@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lattice.cli.common import DEFAULT, Common
-from lattice.cli.output import show
+from lattice.cli.output import reporting, show
 from lattice.cli.runtime_views import describe, print_bootstrap, print_runtimes
 
 if TYPE_CHECKING:
@@ -95,3 +95,17 @@ def revoke(runtime: str, /, *, common: Common = DEFAULT) -> None:
     with common.client() as client:
         gone = client.revoke_personal_runtime(runtime)
         show(describe(gone), common.json, lambda out: out.print(f"Revoked {gone.id}."))
+
+
+def sender(*, common: Common = DEFAULT) -> None:
+    """Show this app's sender key, for `lattice-ctl apps allow` on a machine that was not paired from here."""
+    with reporting(common.json):
+        from lattice.client.disk import disk_key_store
+
+        public = disk_key_store(None).sender().public
+
+        def people(out: Console) -> None:
+            out.print(public.text)
+            out.print(f"On the machine: lattice-ctl apps allow {public.text}", style="dim")
+
+        show({"sender": public.text, "fingerprint": public.words}, common.json, people)

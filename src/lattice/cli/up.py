@@ -51,7 +51,7 @@ def up(
             from lattice.gateway.serve import serve
             from lattice.gateway.settings import load_settings
         except ModuleNotFoundError as error:
-            missing = f"{error.name} is not installed: pip install 'lattice[gateway]'."
+            missing = f"{error.name} is not installed: install Lattice with its `gateway` extra."
             raise LatticeError("config_invalid", missing) from None
         given = {"host": host, "port": port, "data_dir": data_dir, "public_url": public_url}
         settings = load_settings({name: value for name, value in given.items() if value is not None})

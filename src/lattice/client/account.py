@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from lattice.client.context import Context
 from lattice.client.exchange import Plan
@@ -46,3 +47,15 @@ def grant_credits(
     body = {"account": account, "amount_micro": amount_micro, "reason": reason}
     key = idempotency_key or context.new_key()
     return (yield from context.post_json("/credits/grants", body, idempotency_key=key, replay_safe=True))
+
+
+def prices(context: Context) -> Plan[list[dict[str, Any]]]:
+    """The catalogue of hosted models."""
+    answer = yield from context.get_json("/prices")
+    data = answer.get("data")
+    return data if isinstance(data, list) else []
+
+
+def set_price(context: Context, model: str, price: dict[str, Any]) -> Plan[dict[str, Any]]:
+    """Add a catalogue model or change its price."""
+    return (yield from context.put_json(f"/prices/{quote(model, safe='/')}", price))

@@ -120,6 +120,18 @@ class Context:
         call = self.post(path, msgspec.json.encode(body), headers, replay_safe=replay_safe)
         return (yield from send(call, self.policy)).json()
 
+    def put_json(self, path: str, body: Mapping[str, Any]) -> Plan[dict[str, Any]]:
+        """PUT a JSON object, which may be repeated."""
+        call = Call(
+            "PUT",
+            self.root + path,
+            msgspec.json.encode(body),
+            {**self.headers, "content-type": "application/json"},
+            replay_safe=True,
+            timeout_s=self.timeout_s,
+        )
+        return (yield from send(call, self.policy)).json()
+
     def delete(self, path: str) -> Plan[dict[str, Any]]:
         """DELETE, which may be repeated: revoking twice is revoking once."""
         call = Call("DELETE", self.root + path, headers=self.headers, replay_safe=True, timeout_s=self.timeout_s)

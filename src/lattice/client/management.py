@@ -43,6 +43,17 @@ class ManagementClient(ComputeClient):
         """Every account; needs `lattice:admin`."""
         return self._every("/accounts", limit)
 
+    def list_prices(self) -> list[dict[str, Any]]:
+        """The catalogue of hosted models, in micro-credits per million tokens."""
+        return self._driver.run(account.prices(self._context))
+
+    def set_price(self, model: str, **price: Any) -> dict[str, Any]:
+        """Add a model to the catalogue or change its price.
+
+        Members: `input_micro_per_million`, `output_micro_per_million`, `default_max_output_tokens`, `context`.
+        """
+        return self._driver.run(account.set_price(self._context, model, price))
+
     def create_hosted_runtime(self, name: str) -> PersonalRuntime:
         """Make an unpaired record for hosted capacity."""
         return self._driver.run(personal.create(self._context, name, "hosted"))

@@ -23,9 +23,11 @@ from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
 from lattice.gateway.http.boundary import Boundary
 from lattice.gateway.http.errors import install_error_handlers
+from lattice.gateway.http.limits import MAX_CONTROL_BODY, BoundedBodies
+from lattice.gateway.http.openapi import describe_hot_routes
 from lattice.gateway.idempotency import purge
 from lattice.gateway.identity.cache import KeyCache
-from lattice.gateway.identity.owner import OwnerKey, bootstrap_owner
+from lattice.gateway.identity.owner import OwnerKey, bootstrap_owner, has_accounts
 from lattice.gateway.identity.pepper import load_pepper
 from lattice.gateway.identity.rates import RequestRates
 from lattice.gateway.keyfile import read_or_create
@@ -52,13 +54,14 @@ async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) ->
     clock = clock or SystemClock()
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = await Store.open(settings.database)
-    pepper = load_pepper(settings.data_dir / "pepper")
+    new = not await store.read(has_accounts)
+    pepper = load_pepper(settings.data_dir / "pepper", create=new)
     owner = await store.write(bootstrap_owner, pepper, clock.now_ms())
     if owner is not None:
         for price in DEFAULT_PRICES:
             await store.write(put_price, price)
     sender = IdentityKey.from_bytes(
-        read_or_create(settings.data_dir / "gateway.key", lambda: IdentityKey.generate().to_bytes())
+        read_or_create(settings.data_dir / "gateway.key", lambda: IdentityKey.generate().to_bytes(), create=new)
     )
     gateway_id = _gateway_id(settings.data_dir, clock)
     left = await store.write(recover, gateway_id, clock.now_ms())
@@ -97,12 +100,14 @@ def make_app(gateway: Gateway) -> ASGIApp:
         health.router(gateway),
     ):
         control.include_router(router)
+    describe_hot_routes(control)
     hot = [
         Route("/v1/chat/completions", InferenceEndpoint(gateway, "chat"), methods=["POST"]),
         Route("/v1/embeddings", InferenceEndpoint(gateway, "embeddings"), methods=["POST"]),
         *(Route(f"/v1/relay/{name}", _Asgi(getattr(relay, name)), methods=["POST"]) for name in _RELAY),
     ]
-    inner = Router(hot, default=control, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
+    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds)
+    inner = Router(hot, default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
     return Boundary(inner, gateway.clock, gateway.metrics)
 
 
@@ -140,8 +145,11 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
 async def _upkeep_forever(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(UPKEEP_SECONDS)
-        now = gateway.clock.now_ms()
         try:
+            await (
+                gateway.hub.sweep()
+            )  # whatever runs here gets its next attempt or its own error before the reaper comes
+            now = gateway.clock.now_ms()
             for reaped in await gateway.store.write(reap, now):
                 work = gateway.hub.works.get(reaped.work_id)
                 if work is not None:

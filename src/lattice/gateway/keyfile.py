@@ -10,9 +10,15 @@ from pathlib import Path
 from lattice.core.errors import LatticeError
 
 
-def read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The file's bytes; made by `make` on the first start. `config_invalid` where others could read it."""
+def read_or_create(path: Path, make: Callable[[], bytes], *, create: bool = True) -> bytes:
+    """The file's bytes; made by `make` on the first start. `config_invalid` where others could read it.
+
+    With `create=False` (the database has accounts already) a missing file is `config_invalid`: a new secret would lock
+    out every key or every machine.
+    """
     if not path.exists():
+        if not create:
+            raise LatticeError("config_invalid", f"{path} is missing and the database is not new; restore the backup.")
         _create(path, make())
     if path.stat().st_mode & 0o077:
         raise LatticeError("config_invalid", f"{path} can be read by others; run `chmod 600` on it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -27,6 +28,7 @@ async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    _calm_collector()
     on_ready(gateway, owner)
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -35,6 +37,13 @@ async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey
         await gateway.hub.drain(settings.drain_seconds)
         server.should_exit = True
     await serving
+
+
+def _calm_collector() -> None:
+    """Requests make few cycles and modules live for ever: looking for garbage in them took 6 % of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def _listen(host: str, port: int) -> socket.socket:

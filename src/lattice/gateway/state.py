@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from lattice.core.clock import MINUTE_MS, Clock
+from lattice.core.clock import SECOND_MS, Clock
 from lattice.core.errors import LatticeError
 from lattice.core.models import CatalogueTarget, PersonalTarget
 from lattice.gateway.api.credentials import presented_secret, request_guard
@@ -87,6 +87,6 @@ class Gateway:
         seen = max(row.last_seen_ms or 0, link.last_poll_ms if link else 0)
         if not seen:
             return LatticeError("runtime_unreachable", f"No daemon has polled for {runtime_id} yet.")
-        minutes = max(0, now - seen) // MINUTE_MS
-        ago = f"{minutes} minutes" if minutes else "the last few seconds"
-        return LatticeError("runtime_unreachable", f"No daemon has polled for {runtime_id} in {ago}.")
+        seconds = max(0, now - seen) // SECOND_MS
+        ago = f"{seconds // 60} minutes" if seconds >= 120 else f"{seconds} seconds"
+        return LatticeError("runtime_unreachable", f"The daemon of {runtime_id} stopped polling {ago} ago.")

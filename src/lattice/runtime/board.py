@@ -23,6 +23,8 @@ class ModelBoard:
             offers, self.problem = await engine.offers(), None
         except LatticeError as error:
             offers, self.problem = (), error
+        except Exception as error:  # an engine's mistake must not take the daemon down
+            offers, self.problem = (), LatticeError("engine_unavailable", f"The engine failed: {type(error).__name__}.")
         if offers != self.offers:
             self.offers = offers
             self.version += 1

@@ -55,6 +55,7 @@ class Daemon:
         self._relay: RelayConnection | None = None
         self._relay_problem: str | None = None
         self._relay_task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
         self._started_at_ms = 0
         self.endpoint: Endpoint | None = None
         self.ready = asyncio.Event()
@@ -83,6 +84,8 @@ class Daemon:
                 await self._stopping.wait()
                 await self._drain()
             log.info("daemon_stopped")
+        if self._failure is not None:
+            raise self._failure
 
     def status(self) -> DaemonStatus:
         """What the machine is doing."""
@@ -222,8 +225,12 @@ class Daemon:
             await asyncio.gather(task, return_exceptions=True)
 
     def _on_background_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("daemon_part_failed", kind=type(task.exception()).__name__)
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            self._failure = failure
+            log.error(
+                "daemon_part_failed", reason=str(failure) if isinstance(failure, LatticeError) else repr(type(failure))
+            )
             self.stop()
 
     def _handle_signals(self) -> None:

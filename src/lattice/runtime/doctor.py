@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import aiohttp
+import msgspec
 
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
@@ -21,7 +22,8 @@ from lattice.runtime.control import daemon_pid, fetch_status, ping_gateway
 from lattice.runtime.engines.choice import make_engine
 from lattice.runtime.machine import IDENTITY_FILE, PAIRING_FILE, load_identity, load_pairing
 from lattice.runtime.models import BETTER_MODELS, DEFAULT_MODEL, digest_of, is_default_model, model_file
-from lattice.runtime.settings import CONFIG_VARIABLE, DaemonSettings, LoadedSettings, load_settings
+from lattice.runtime.settings import DaemonSettings
+from lattice.runtime.settings_file import CONFIG_VARIABLE, LoadedSettings, load_settings
 from lattice.runtime.state import StateDir
 from lattice.runtime.work_keys import WORK_KEYS_FILE
 from lattice.sealing.suites import Suite, available_suites
@@ -31,7 +33,7 @@ _SKEW_LIMIT_MS = MINUTE_MS
 _SECRET_FILES = (IDENTITY_FILE, PAIRING_FILE, WORK_KEYS_FILE)
 
 
-class Check(NamedTuple):
+class Check(msgspec.Struct, frozen=True):
     """One finding."""
 
     name: str
@@ -102,7 +104,7 @@ def _model(settings: DaemonSettings) -> Iterator[Check]:
     if engine.kind == "openai":
         return
     if importlib.util.find_spec("xllamacpp") is None:
-        remedy = "pip install 'lattice[llama]', or use a local server: engine.kind = \"openai\""
+        remedy = 'install Lattice with its `llama` extra, or use a local server: engine.kind = "openai"'
         yield Check("llama.cpp", "fail", "xllamacpp is not installed.", remedy)
     path = model_file(engine)
     digest = digest_of(path)
@@ -151,6 +153,9 @@ def _daemon(state: StateDir) -> Check:
         return Check(
             "daemon", "fail", f"The connection has ended for good: {relay['problem']}", "Pair the machine anew."
         )
+    if abs(relay.get("skew_ms", 0)) > _SKEW_LIMIT_MS:
+        detail = f"This machine's clock is {relay['skew_ms'] / 1000:.0f} s off the gateway's."
+        return Check("daemon", "warn", detail, "Switch on network time: timedatectl set-ntp true")
     names = ", ".join(model["id"] for model in engine.get("models", ())) or "no models yet"
     return Check("daemon", "ok", f"process {status['pid']} serves {names}")
 

@@ -6,8 +6,9 @@ It asks for no credential on /v1, so it must not be reachable from a web page: t
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,7 +86,7 @@ class LocalApi:
         shape = parse_shape(data)
         body = parse_object(data)
         body["model"] = self._board.resolve(shape.model, "chat", self._runtime()).id
-        return _answer(await self._engine.chat(body, stream=bool(shape.stream)))
+        return _answer(await _while_connected(request, self._engine.chat(body, stream=bool(shape.stream))))
 
     async def embeddings(self, request: Request) -> Response:
         """Embeddings."""
@@ -93,7 +94,7 @@ class LocalApi:
         shape = parse_shape(data)
         body = parse_object(data)
         body["model"] = self._board.resolve(shape.model, "embeddings", self._runtime()).id
-        return _answer(await self._engine.embeddings(body))
+        return _answer(await _while_connected(request, self._engine.embeddings(body)))
 
 
 class LoopbackGuard:
@@ -133,6 +134,26 @@ async def _body(request: Request) -> bytes:
             raise LatticeError("body_too_large")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def _while_connected(request: Request, answering: Coroutine[Any, Any, EngineReply]) -> EngineReply:
+    """The engine's answer; the engine is stopped when the caller leaves before it comes."""
+    answer = asyncio.create_task(answering)
+    left = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((answer, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left.cancel()
+        if not answer.done():
+            answer.cancel()
+    if not answer.done():
+        raise ClientDisconnect
+    return answer.result()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _answer(reply: EngineReply) -> Response:

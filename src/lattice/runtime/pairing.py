@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 from typing import Any, TypeVar
 
 import aiohttp
@@ -73,7 +72,8 @@ async def redeem(
         app_key = _check(challenge, gateway_url, secret)
         keys = WorkKeys(state, identity, challenge.runtime, clock)
         closing = _closing(challenge, token, secret, identity, keys.announcement[0], app_key)
-        redeemed = await _post(session, url, {**closing, "name": name or socket.gethostname()}, _Redeemed)
+        # Without a name the record keeps the one that it was created with; a host name would be nobody's business.
+        redeemed = await _post(session, url, {**closing, **({"name": name} if name else {})}, _Redeemed)
     if redeemed.runtime != challenge.runtime or redeemed.gateway_key != challenge.gateway_key:
         raise LatticeError("pairing_invalid", "The gateway changed its answer between the two calls.")
     _remember_senders(AllowList(state), challenge, app_key, clock.now_ms())

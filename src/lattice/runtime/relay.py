@@ -47,6 +47,7 @@ FINAL_CODES = frozenset(
 """Refusals that stay as they are however often one asks. `lease_lost`, for one, only asks for a new session."""
 
 SKEW_WARNING_MS = 60_000
+MAX_HOLD_MS = 120_000
 _EMPTY_POLL_S = 0.05
 _HELD_S = 0.5
 
@@ -143,6 +144,9 @@ class RelayConnection:
             if error.code in FINAL_CODES:
                 raise
             await self._pause(RelayDown(str(error)))
+        except Exception as error:  # a full disk, say: it must not cut the machine off for good
+            log.error("relay_mistake", kind=type(error).__name__)
+            await self._pause(RelayDown(type(error).__name__))
 
     async def _poll_session(self) -> None:
         session = self.status.session = new_id(Prefix.SESSION, self._clock.now_ms())
@@ -158,8 +162,8 @@ class RelayConnection:
             if reply is None:
                 return
             if reply.ended:
-                raise LatticeError("session_superseded", "Another daemon with this machine's pairing has connected.")
-            ack, hold_ms = reply.seq, reply.poll_hold_ms
+                raise await self._why_ended()
+            ack, hold_ms = reply.seq, min(reply.poll_hold_ms, MAX_HOLD_MS)
             # Frames name the last session that was answered in: a newer one may not have reached the gateway yet.
             self._table.session = session
             self._received(reply)
@@ -168,6 +172,14 @@ class RelayConnection:
                 raise RelayDown("the gateway restarts", 0.2)
             if not reply.works and not reply.cancels and loop.time() - began < _EMPTY_POLL_S:
                 await asyncio.sleep(_EMPTY_POLL_S)  # a gateway that answers emptily at once is not to be spun at
+
+    async def _why_ended(self) -> Exception:
+        """Superseded, or revoked, or forgotten by a gateway: an empty renewal tells, and changes nothing."""
+        try:
+            await self._transport.renew(RefsRequest(self._table.session, ()))
+        except (LatticeError, RelayDown) as error:
+            return error
+        return LatticeError("session_superseded", "Another daemon with this machine's pairing has connected.")
 
     async def _poll(self, request: PollRequest, hold_ms: int) -> PollReply | None:
         """The reply, or None when `announce` or `drain` cut the poll short."""
@@ -228,12 +240,18 @@ class RelayConnection:
         """Every third of a lease: renew what runs, give up what is past its deadline, look after the keys."""
         while True:
             await asyncio.sleep(self._lease_ms / 3000)
-            if self._keys.rotate():
-                self.announce()  # after a long sleep the gateway knows only keys that are gone
             self._table.expire(self._clock.now_ms())
             refs = self._table.refs()
             if refs:
                 await self._renew(refs)
+            self._rotate()
+
+    def _rotate(self) -> None:
+        try:
+            if self._keys.rotate():
+                self.announce()  # after a long sleep the gateway knows only keys that are gone
+        except OSError as error:
+            log.error("work_keys_not_saved", kind=type(error).__name__)
 
     async def _renew(self, refs: tuple[WorkRef, ...]) -> None:
         try:

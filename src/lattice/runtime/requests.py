@@ -24,7 +24,7 @@ def prepare_chat(body: dict[str, Any], model: str, max_output_tokens: int, strea
         body["stream_options"] = (
             {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
         )
-    elif body.get("stream") or body.get("stream_options") is not None:
+    elif body.get("stream"):
         body["stream"] = False
         body.pop("stream_options", None)
 

@@ -22,10 +22,13 @@ ROUTES = [
     ("POST", "/v1/credits/grants", "lattice:admin"),
     ("GET", "/v1/usage", "lattice:compute:usage:read"),
     ("GET", "/v1/ledger/entries", "lattice:credits:read"),
+    ("GET", "/v1/prices", "lattice:compute:catalog:read"),
+    ("PUT", "/v1/prices/model_x", "lattice:admin"),
 ]
 BODIES = {
     "/v1/accounts": {"name": "n"},
     "/v1/api-keys": {"name": "n"},
+    "/v1/prices/model_x": {"input_micro_per_million": 1, "output_micro_per_million": 2},
     "/v1/credits/grants": {"account": "acc_" + "0" * 26, "amount_micro": 1},
 }
 
@@ -263,5 +266,5 @@ def test_openapi_describes_every_route() -> None:
         app.include_router(router)
     described = app.openapi()["paths"]
     assert {(method.upper(), path) for path, methods in described.items() for method in methods} == {
-        (method, path.replace("key_x", "{key_id}")) for method, path, _ in ROUTES
+        (method, path.replace("key_x", "{key_id}").replace("model_x", "{model}")) for method, path, _ in ROUTES
     }

@@ -9,7 +9,7 @@ from lattice.core.errors import LatticeError
 from lattice.gateway import ledger
 from lattice.gateway.ledger import Credits, Grant, Price
 from lattice.gateway.store.schema import entries, holds, wallets
-from lattice.gateway.works import get_work
+from lattice.gateway.works import get_work, renew
 from tests.support.ledger import NOW, account, admission, ending, refusal, savepoint, settlement
 
 PRICE = Price("lattice:tiny", 500_000, 1_500_000, 256)
@@ -100,6 +100,25 @@ def test_the_charge_is_the_cost_but_never_more_than_the_hold(conn: Connection, c
     assert ledger.settle(conn, settlement(request.work_id, cost)).charged_micro == charged
     assert ledger.credits(conn, owner.id) == Credits(150 - charged, 0)
     assert ledger.check(conn) == ledger.Audit(0, 0, ())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cost": -1}, {"cost": 1, "prompt_tokens": -1}, {"cost": 1, "completion_tokens": 2**31}]
+)
+def test_a_runtime_cannot_invent_impossible_counts(conn: Connection, changes: dict[str, int]) -> None:
+    owner = account(conn, 100)
+    request = admission(owner.id, 100)
+    ledger.admit(conn, request)
+    given = settlement(request.work_id, **changes)
+    assert refusal(conn, ledger.settle, given) == "receipt_invalid"
+    assert ledger.void(conn, ending(request.work_id))
+    assert ledger.check(conn) == ledger.Audit(0, 0, ())
+
+
+@pytest.mark.parametrize("amount", [-1, 10**15 + 1, 2**70])
+def test_an_absurd_hold_is_refused_before_it_reaches_the_database(conn: Connection, amount: int) -> None:
+    owner = account(conn, 100)
+    assert refusal(conn, ledger.admit, admission(owner.id, amount)) == "credits_exhausted"
 
 
 def test_a_stream_that_broke_off_before_its_first_token_costs_nothing(conn: Connection) -> None:
@@ -227,6 +246,16 @@ def test_reaping_and_recovery_leave_durable_work_queued(conn: Connection) -> Non
     assert ledger.reap(conn, NOW + 599_999) == []
     (gone,) = ledger.reap(conn, NOW + 600_000)
     assert (gone.work_id, gone.reason, gone.gateway_id) == (request.work_id, "deadline", "gw_one")
+
+
+def test_a_renewed_lease_does_not_outlive_its_works_deadline(conn: Connection) -> None:
+    owner = account(conn, 100)
+    request = admission(owner.id, 100, lease_expires_ms=NOW + 10)
+    ledger.admit(conn, request)
+    assert renew(conn, [(request.work_id, 1), (request.work_id, 2)], NOW + 900_000) == [(request.work_id, 2)]
+    assert ledger.reap(conn, NOW + 599_999) == []
+    assert [gone.reason for gone in ledger.reap(conn, NOW + 600_000)] == ["deadline"]
+    assert ledger.credits(conn, owner.id) == Credits(100, 0)
 
 
 @pytest.mark.parametrize(

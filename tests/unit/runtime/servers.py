@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from lattice.core.errors import LatticeError
 from lattice.core.relay import (
     RELAY_MEDIA_TYPE,
     Announcement,
@@ -157,6 +158,7 @@ class RelayGateway:
         self.announcements: list[Announcement] = []
         self.lost: set[WorkRef] = set()
         self.refusal: tuple[int, dict[str, Any]] | None = None
+        self.renewal_refusal: LatticeError | None = None
         self.break_frames = 0
         self.break_after_taking = 0
         self.frames_delay_s = 0.0
@@ -247,6 +249,8 @@ class RelayGateway:
     async def _renew(self, request: web.Request) -> web.StreamResponse:
         message = msgspec.msgpack.decode(await request.read(), type=RefsRequest)
         self._note(self.renewals, message)
+        if self.renewal_refusal:
+            return web.json_response(self.renewal_refusal.body(), status=self.renewal_refusal.status)
         return self._answer(RelayAck(tuple(set(message.works) & self.lost)))
 
     async def _fail(self, request: web.Request) -> web.StreamResponse:

@@ -188,7 +188,7 @@ async def test_a_restarted_gateway_is_found_again_and_work_goes_on(tmp_path: Pat
         await asyncio.sleep(0.05)
         async with gateway.run(port):
             await gateway.until(lambda: gateway.finished(sealed.envelope.parsed.work_id))
-            assert len({poll.session for poll in gateway.polls}) >= 2
+            await gateway.until(lambda: len({poll.session for poll in gateway.polls}) >= 2)
             assert len({poll.instance for poll in gateway.polls}) == 1
             world.task.cancel()
             await asyncio.gather(world.task, return_exceptions=True)
@@ -245,6 +245,31 @@ async def test_another_daemon_taking_over_ends_this_one(tmp_path: Path) -> None:
         with pytest.raises(LatticeError) as caught:
             await asyncio.wait_for(world.task, 2)
         assert caught.value.code == "session_superseded"
+
+
+async def test_a_revoked_machine_whose_session_was_ended_hears_why(tmp_path: Path) -> None:
+    async with connected(tmp_path, FakeEngine()) as world:
+        world.gateway.renewal_refusal = LatticeError("revoked_grant")
+        world.gateway.hand_over(ended=True)
+        with pytest.raises(LatticeError) as caught:
+            await asyncio.wait_for(world.task, 2)
+        assert caught.value.code == "revoked_grant"
+
+
+async def test_a_gateway_that_forgot_the_session_is_polled_again(tmp_path: Path) -> None:
+    async with connected(tmp_path, FakeEngine()) as world:
+        world.gateway.renewal_refusal = LatticeError("lease_lost")
+        world.gateway.hand_over(ended=True)
+        await world.gateway.until(lambda: len(world.gateway.announcements) == 2)
+
+
+async def test_a_gateway_that_voided_the_work_stops_it(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    async with connected(tmp_path, engine, lease_ms=60) as world:
+        world.gateway.renewal_refusal = LatticeError("lease_lost")
+        world.gateway.hand_over(world.machine.lease(world.machine.seal()))
+        await until(lambda: engine.most_active == 1)
+        await until(lambda: engine.active == 0)
 
 
 # -- works --

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lattice.core.errors import LatticeError
-from lattice.runtime.settings import describe, load_settings
+from lattice.runtime.settings_file import describe, load_settings
 
 
 @pytest.fixture(autouse=True)

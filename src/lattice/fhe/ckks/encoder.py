@@ -145,8 +145,9 @@ class Encoder:
 
     def _check_room(self, largest: float, scale: Fraction, moduli: Sequence[int]) -> None:
         if not largest < prod(moduli) // 2:
+            bits = int(largest).bit_length() if np.isfinite(float(min(largest, 2**1023))) else 1024
             raise LatticeError(
                 "values_unencodable",
-                f"At scale {show_scale(scale)} the largest coefficient has {np.log2(float(largest)):.1f} bits; "
+                f"At scale {show_scale(scale)} the largest coefficient has {bits} bits; "
                 f"the modulus has room for {prod(moduli).bit_length() - 1}.",
             )

@@ -135,9 +135,7 @@ class ParameterSet:
         """The digits of an evaluation key made for `level`."""
         special = self.special_at(level)
         if not special:
-            raise LatticeError(
-                "missing_evaluation_key", "These parameters have no special primes: no keys can be made."
-            )
+            raise LatticeError("missing_evaluation_key", "Parameters without special primes have no evaluation keys.")
         return DigitPlan(self.n, self.q_moduli(level), special)
 
     def key_switch_context(self, level: int, key_level: int | None = None) -> KeySwitchContext:

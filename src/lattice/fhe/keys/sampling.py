@@ -3,11 +3,13 @@
 Every object gets its own 32-byte seed from the operating system; AES-256-CTR (`ckks.seeds.KeyStream`) stretches it,
 one stream for each polynomial. Secret seeds and public seeds are drawn apart and never stand in for one another.
 
-- Ternary: of each 64-bit word, the 32 two-bit fields from the lowest on; a field f < 3 is the value f - 1, 3 is
-skipped. - Error: of each 64-bit word, popcount(lowest η bits) - popcount(next η bits), η = 21: σ = √(η/2) = 3.24 (the
-centred binomial of Alkim, Ducas, Pöppelmann, Schwabe, eprint 2015/1092, here at the width that eprint 2024/463 asks
-for). - Gaussian for flooding: Box–Muller on 53-bit uniforms in doubles, rounded. Only differential privacy leans on
-it, not the hardness of LWE.
+Ternary: of each 64-bit word, the 32 two-bit fields from the lowest on; a field f < 3 is the value f - 1, 3 is skipped.
+
+Error: of each 64-bit word, popcount(lowest η bits) - popcount(next η bits), η = 21, so that σ = √(η/2) = 3.24 (the
+centred binomial of Alkim, Ducas, Pöppelmann, Schwabe, eprint 2015/1092, at the width that eprint 2024/463 asks for).
+
+Gaussian for flooding: Box–Muller on 53-bit uniforms in doubles, rounded. Only differential privacy leans on it, not
+the hardness of LWE.
 """
 
 from __future__ import annotations

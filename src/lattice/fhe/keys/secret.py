@@ -38,10 +38,10 @@ class SecretKey:
     def __repr__(self) -> str:
         return f"SecretKey({self.key_id}, {self.params.id})"
 
-    def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("a secret key is not pickled or copied; `store_format.seal` encrypts it for storage")
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError("a secret key is not pickled or copied; `store_format` encrypts it for storage")
 
-    __copy__ = __deepcopy__ = __reduce__ = __getstate__ = __reduce_ex__  # type: ignore[assignment]
+    __reduce_ex__ = __reduce__ = __getstate__ = __copy__ = __deepcopy__ = _refuse
 
     @property
     def wiped(self) -> bool:

@@ -4,7 +4,7 @@ A frame of kind SECRET_KEY (`serialise.frame`). The header names the parameters 
 without anything else; the body is a 12-byte nonce and AES-256-GCM of the polynomial, two bits a coefficient (value +
 1, coefficient 0 in the lowest bits of the first byte), with the header as associated data. The wrapping key is
 scrypt's (RFC 7914) from the passphrase and a 16-byte salt, N = 2^17, r = 8, p = 1 (128 MiB, about 0.3 s), or 32 bytes
-handed in. Opening refuses costs above 2^20, so that a stranger's file cannot eat all memory. Where the bytes are kept
+handed in. Opening refuses costs above 2^18, so that a stranger's file cannot eat all memory. Where the bytes are kept
 is `client`'s business.
 """
 
@@ -26,7 +26,7 @@ from lattice.fhe.serialise.frame import Kind, expect_body, invalid, read_frame, 
 from lattice.fhe.serialise.parameters import ParametersHeader, from_header, header_of
 
 LOG_COST = 17
-MAX_LOG_COST = 20
+MAX_LOG_COST = 18
 MIN_LOG_COST = 14
 SALT_BYTES, NONCE_BYTES, TAG_BYTES, KEY_BYTES = 16, 12, 16, 32
 

@@ -30,10 +30,15 @@ _encode = msgspec.json.Encoder().encode
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
+MAX_OUTPUT_TOKENS = 2**31 - 1
+"""What a sealed header can say."""
+
 
 async def serve_plain(gateway: Gateway, exchange: Exchange, key: KeyRecord, body: bytes, task: Task) -> None:
     """Answer one plain request, streamed or whole."""
     shape = parse_shape(body)
+    if (shape.max_output_tokens or 0) > MAX_OUTPUT_TOKENS:
+        raise LatticeError("invalid_request", f"`max_tokens` must be at most {MAX_OUTPUT_TOKENS}.")
     key.require_model(shape.model)
     guard = gateway.guard(key, exchange.headers, task, body)
     if guard is not None:
@@ -146,11 +151,13 @@ class Reply:
         work = self._ticket.work
         frame = await work.take()
         opened = self._opener.open(frame.frame, frame.tokens, frame.final)
+        if self._opener.attempt != frame.attempt:
+            raise LatticeError("reply_invalid", "The reply was sealed for another attempt.")
         work.tokens = frame.tokens
         if opened.trailer is not None:
             receipt = self._gateway.works.verify(self._ticket, frame, self._opener.ciphertext_hash)
-            if receipt.usage != opened.trailer.usage:
-                raise LatticeError("receipt_invalid", "The receipt's usage is not the sealed reply's.")
+            if (receipt.usage, receipt.status) != (opened.trailer.usage, opened.trailer.status):
+                raise LatticeError("receipt_invalid", "The receipt's usage or status is not the sealed reply's.")
         return opened
 
     async def _finish(self, trailer: Trailer, result: bytes | None) -> None:

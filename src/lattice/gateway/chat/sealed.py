@@ -17,9 +17,11 @@ from lattice.gateway.chat.service import Ticket
 from lattice.gateway.http.exchange import Exchange
 from lattice.gateway.identity.keys import KeyRecord
 from lattice.sealing.envelope import Envelope
+from lattice.sealing.frames import MAX_REPLY_FRAME
 from lattice.sealing.header import Header, Task
 from lattice.sealing.key_config import KeyConfig, require_current
 from lattice.sealing.stream import MEDIA_REPLY, RecordType, encode_error, encode_frame, encode_record
+from lattice.sealing.trailer import MAX_TOKENS
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
@@ -81,8 +83,12 @@ async def _pass_frames(
             await _begin(exchange, ticket)
             await exchange.write(_KEEP_ALIVE)
             continue
+        if len(frame.frame) > MAX_REPLY_FRAME or not 0 <= frame.tokens <= MAX_TOKENS:
+            raise LatticeError("reply_invalid", "A frame or its token count is out of range.")
         hashed.update(frame.frame)
         receipt = gateway.works.verify(ticket, frame, hashed.digest()) if frame.final else None
+        if receipt is not None and receipt.usage.completion_tokens != frame.tokens:
+            raise LatticeError("receipt_invalid", "The receipt's usage is not the last frame's token count.")
         await _begin(exchange, ticket)
         await exchange.write(encode_frame(frame.frame, frame.tokens, frame.final))
         ticket.delivered_tokens = frame.tokens

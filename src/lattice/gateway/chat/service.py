@@ -34,7 +34,7 @@ from lattice.gateway.relay.work import LiveWork
 from lattice.gateway.routing import Route
 from lattice.gateway.store.database import Store
 from lattice.gateway.works.records import EndState
-from lattice.sealing.envelope import Envelope
+from lattice.sealing.envelope import MAX_ENVELOPE_BYTES, Envelope
 from lattice.sealing.receipt import Receipt, SignedReceipt, verify_receipt
 
 _log = structlog.get_logger("lattice.gateway.works")
@@ -43,6 +43,8 @@ _END_STATES: dict[str, EndState] = {
     "work_cancelled": "cancelled",
     "personal_lattice_execution_timeout": "expired",
 }
+_NEVER_CHARGED = frozenset({"reply_invalid", "receipt_invalid"})
+"""A machine that lies about its answer is not paid for the part of it that went out before."""
 
 
 @dataclass(slots=True)
@@ -85,11 +87,15 @@ class WorkService:
         """
         header = envelope.parsed
         now = self._clock.now_ms()
-        if header.work_id in self._hub.works:
+        encoded = envelope.encode()
+        running = self._hub.works.get(header.work_id)
+        if running is not None and running.envelope != encoded:
+            raise LatticeError("idempotency_conflict", "The work id is in use for other work.")
+        if running is not None:
             raise LatticeError("idempotency_in_flight", f"{header.work_id} is running.", retry_after_ms=1_000)
-        work = LiveWork(
-            header.work_id, route.link.runtime_id, key.account_id, envelope.encode(), now + self._execution_ms
-        )
+        if len(encoded) > MAX_ENVELOPE_BYTES:
+            raise LatticeError("body_too_large", f"Sealed work has at most {MAX_ENVELOPE_BYTES} bytes.")
+        work = LiveWork(header.work_id, route.link.runtime_id, key.account_id, encoded, now + self._execution_ms)
         self._hub.reserve(route.link, work)
         leased = work.state == "leased"
         admission = Admission(
@@ -149,25 +155,29 @@ class WorkService:
         code = error.code if isinstance(error, LatticeError) else "work_cancelled"
         state = _END_STATES.get(code, "failed")
         try:
-            if ticket.delivered_tokens:
+            if ticket.delivered_tokens and code not in _NEVER_CHARGED:
                 # Nobody counted the prompt of a broken stream; four bytes a token is the usual ratio.
                 usage = Usage(-(-ticket.input_bytes // 4), ticket.delivered_tokens)
-                await self._store.write(settle_partial, self._settlement(ticket, usage, None, 0), state, code)
+                settled = await self._store.write(settle_partial, self._settlement(ticket, usage, None, 0), state, code)
+                self._metrics.ended(state, usage.prompt_tokens, usage.completion_tokens, settled.charged_micro)
             else:
-                ending = Ending(
-                    work_id=ticket.work.work_id,
-                    attempt=ticket.work.attempt,
-                    state=state,
-                    reason=code,
-                    now_ms=self._clock.now_ms(),
-                )
-                await self._store.write(void, ending)
-            self._metrics.ended(state)
+                await self._void(ticket.work, state, code)
+                self._metrics.ended(state)
         except LatticeError as failure:
             # The reaper or the next start voids it; the caller's own error matters more than this one.
             _log.warning("abandon_failed", work_id=ticket.work.work_id, code=failure.code)
         finally:
             self._hub.end(ticket.work)
+
+    async def _void(self, work: LiveWork, state: EndState, code: str) -> None:
+        attempt = -1
+        while attempt != work.attempt:  # another attempt may have been leased while this one was being ended
+            attempt = work.attempt
+            ending = Ending(
+                work_id=work.work_id, attempt=attempt, state=state, reason=code, now_ms=self._clock.now_ms()
+            )
+            if await self._store.write(void, ending):
+                return
 
     def _settlement(self, ticket: Ticket, usage: Usage, result: bytes | None, status: int) -> Settlement:
         price = ticket.route.price

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ class Boundary:
             return
         request_id = new_id(Prefix.REQUEST, self._clock.now_ms())
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["app"] = self  # so that Starlette's router raises its 405 instead of answering in plain text
         id_header = (b"x-request-id", request_id.encode())
         status = 0
         begun = time.perf_counter()
@@ -60,7 +62,7 @@ class Boundary:
                 _log.error("internal_error", request_id=request_id, exception=_where(error))
             if not status:
                 failure.request_id = request_id
-                await send_error(send_with_id, failure, scope["path"])
+                await send_error(send_with_id, failure, scope["path"], kept_headers(error))
         finally:
             self._metrics.request(scope["method"], scope["path"], status, time.perf_counter() - begun)
             _log.debug("request", request_id=request_id, method=scope["method"], path=scope["path"], status=status)
@@ -83,18 +85,27 @@ def error_headers(error: LatticeError) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+def kept_headers(error: BaseException) -> list[tuple[bytes, bytes]]:
+    """`Allow`, which a 405 carries beside its body."""
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+
+
 def error_body(error: LatticeError, path: str) -> dict[str, Any]:
     """The error in the shape that the route's clients read."""
     return error.openai_body() if path.startswith(_OPENAI_PATHS) else error.body()
 
 
-async def send_error(send: Send, error: LatticeError, path: str) -> None:
+async def send_error(
+    send: Send, error: LatticeError, path: str, more_headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
     """Answer with an error. The connection closes where the request may not have been read to its end."""
     body = _encode(error_body(error, path))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         *error_headers(error),
+        *more_headers,
     ]
     if error.status in (408, 413):
         headers.append((b"connection", b"close"))

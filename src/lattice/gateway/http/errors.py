@@ -9,14 +9,16 @@ from starlette.exceptions import HTTPException
 
 from lattice.core.errors import LatticeError
 from lattice.gateway.api.errors import invalid_request
-from lattice.gateway.http.boundary import as_lattice_error, error_body, error_headers
+from lattice.gateway.http.boundary import as_lattice_error, error_body, error_headers, kept_headers
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Register the handlers on a FastAPI application."""
 
     async def on_lattice(request: Request, error: Exception) -> JSONResponse:
-        return _answer(request, as_lattice_error(error))
+        response = _answer(request, as_lattice_error(error))
+        response.headers.update({name.decode(): value.decode() for name, value in kept_headers(error)})
+        return response
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):

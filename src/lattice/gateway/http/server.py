@@ -1,4 +1,4 @@
-"""uvicorn, with the one guard it lacks: a connection that dribbles its headers is answered 408 and closed."""
+"""uvicorn, with the guards it lacks: a connection whose headers are slow or endless is answered and closed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from lattice.gateway.settings import GatewaySettings
 
 HEADER_SECONDS = 10.0
 
+MAX_HEAD_BYTES = 128 * 1024
+
 _SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: 27\r\n\r\n" + b'{"error":"request_timeout"}'
 )
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: 26\r\n\r\n" + b'{"error":"body_too_large"}'
+)
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes connections whose request line and headers take longer than `header_seconds`."""
+    """Closes connections whose request line and headers take longer than `header_seconds`, or have no end."""
 
     header_seconds = HEADER_SECONDS
 
@@ -36,6 +42,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._guard is None and (self.cycle is None or self.cycle.response_complete):
             self._arm()
         super().data_received(data)
+        if self._guard is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """In time."""
@@ -48,17 +58,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _arm(self) -> None:
-        self._guard = self.loop.call_later(self.header_seconds, self._too_slow)
+        self._head_bytes = 0
+        self._guard = self.loop.call_later(self.header_seconds, self._refuse, _SLOW)
 
     def _disarm(self) -> None:
         if self._guard is not None:
             self._guard.cancel()
             self._guard = None
 
-    def _too_slow(self) -> None:
-        self._guard = None
+    def _refuse(self, answer: bytes) -> None:
+        self._disarm()
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(_SLOW)
+            self.transport.write(answer)
             self.transport.close()
 
 

@@ -26,9 +26,14 @@ class OwnerKey(NamedTuple):
         return f"OwnerKey(account_id={self.account_id!r}, key_id={self.key_id!r})"
 
 
+def has_accounts(conn: Connection) -> bool:
+    """Whether the database is in use."""
+    return conn.execute(_ANY).first() is not None
+
+
 def bootstrap_owner(conn: Connection, pepper: Pepper, now_ms: int) -> OwnerKey | None:
     """Make the owner on an empty database; None on every later start."""
-    if conn.execute(_ANY).first() is not None:
+    if has_accounts(conn):
         return None
     account = create_account(conn, "owner", now_ms)
     new = NewKey(account_id=account.id, name="owner", scopes=frozenset(str(scope) for scope in ALL_SCOPES))

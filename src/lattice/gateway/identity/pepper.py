@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hmac
 import os
-import tempfile
 from pathlib import Path
 
 from lattice.core.errors import LatticeError
+from lattice.gateway.keyfile import read_or_create
 
 PEPPER_BYTES = 32
 
@@ -30,36 +30,5 @@ class Pepper:
 
 
 def load_pepper(path: Path, *, create: bool = True) -> Pepper:
-    """Read the pepper file, making it on the first start; gateways that start together agree on one.
-
-    With `create=False` (the database has keys already) a missing file is `config_invalid`: a new one would lock out
-    everybody.
-    """
-    if not path.exists():
-        if not create:
-            raise LatticeError("config_invalid", f"The pepper file {path} is missing; restore it from the backup.")
-        _create(path)
-    if path.stat().st_mode & 0o077:
-        raise LatticeError("config_invalid", f"The pepper file {path} can be read by others; run `chmod 600` on it.")
-    return Pepper(path.read_bytes())
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".pepper-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(PEPPER_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(name, path)  # fails where another process was first, and never leaves half a file
-        except FileExistsError:
-            return
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        os.unlink(name)
+    """Read the pepper file, making it on the first start; see `read_or_create` for `create`."""
+    return Pepper(read_or_create(path, lambda: os.urandom(PEPPER_BYTES), create=create))

@@ -35,12 +35,18 @@ _END_HOLD = Prepared(
 )
 
 
+MAX_HOLD_MICRO = 10**15
+MAX_TOKENS = 2**31 - 1
+
+
 def admit(conn: Connection, admission: Admission) -> Admitted:
     """Let a work in: claim its idempotency key, record it, and set its money aside.
 
     Raises `credits_exhausted`, `spend_cap_reached`, `idempotency_conflict`, `idempotency_in_flight` or
     `idempotency_result_unavailable`; the caller's savepoint then undoes all of it.
     """
+    if not 0 <= admission.amount_micro <= MAX_HOLD_MICRO:  # an absurd `max_tokens`: nobody's balance covers it
+        raise LatticeError("credits_exhausted")
     if admission.claim is not None:
         replay = idempotency.take(conn, admission.claim, admission.work_id, admission.now_ms)
         if replay is not None:
@@ -109,6 +115,9 @@ def settle_partial(conn: Connection, settlement: Settlement, state: EndState, re
 
 def _close(conn: Connection, settlement: Settlement, state: str, reason: str | None) -> Settled:
     work_id, now_ms = settlement.work_id, settlement.now_ms
+    counts = (settlement.prompt_tokens, settlement.completion_tokens)
+    if settlement.cost_micro < 0 or not all(0 <= count <= MAX_TOKENS for count in counts):
+        raise LatticeError("receipt_invalid", "The runtime's token counts are out of range.")
     work = work_rows.end_work(
         conn, work_id, settlement.attempt, state, reason, settlement.completion_tokens, now_ms, answered=True
     )

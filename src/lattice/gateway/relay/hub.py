@@ -52,8 +52,9 @@ class Hub:
 
     def dispatch(self, link: Link, work: LiveWork) -> None:
         """Hand over a work whose admission is committed."""
-        self._metrics.dispatched.inc()
-        link.dispatch(work)
+        if work.state == "leased":
+            self._metrics.dispatched.inc()
+            link.dispatch(work)
 
     def cancel(self, work: LiveWork) -> None:
         """The caller went away: stop the runtime and end the wait."""
@@ -118,21 +119,24 @@ class Hub:
         """Start another attempt of each work that may have one; fail the others with `error`."""
         again = []
         for work in works:
+            if work.state != "leased" or work.over:
+                continue  # it has ended, or is on its way to another attempt already
             if work.may_retry and link.reachable(self._clock.now_ms()):
+                work.state = "queued"  # from here on, frames of the old attempt come too late
                 again.append(work)
             else:
                 work.fail(error)
         if again:
             await self._lease(link, again, again=True)
 
-    def drop(self, runtime_id: str) -> None:
-        """The runtime was revoked: end its session and fail its work."""
+    def drop(self, runtime_id: str, why: str = "was revoked") -> None:
+        """The runtime was revoked or paired anew: end its session and fail its work."""
         link = self.links.pop(runtime_id, None)
         if link is None:
             return
         link.close()
         for work in [*link.leased.values(), *link.queue]:
-            work.fail(LatticeError("runtime_unreachable", f"{runtime_id} was revoked."))
+            work.fail(LatticeError("runtime_unreachable", f"{runtime_id} {why}."))
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -154,13 +158,13 @@ class Hub:
             if link.gone(now):
                 self._fail_all(link, now)
                 continue
+            for work in [*link.leased.values(), *link.queue]:
+                if work.deadline_ms <= now and not work.over:
+                    link.cancel(work)
+                    work.fail(LatticeError("personal_lattice_execution_timeout"))
             expired = [work for work in link.leased.values() if work.lease_expires_ms <= now]
             if expired:
                 await self.give_back(link, expired, LatticeError("runtime_failed", "The machine let its lease expire."))
-            for work in [*link.leased.values(), *link.queue]:
-                if work.deadline_ms <= now:
-                    link.cancel(work)
-                    work.fail(LatticeError("personal_lattice_execution_timeout"))
         self._metrics.runtimes.set(reachable)
 
     def _fail_all(self, link: Link, now: int) -> None:
@@ -198,6 +202,9 @@ class Hub:
                 work.fail(LatticeError("lease_lost"))
             else:
                 work.begin_attempt(attempt)
+                if work.over:
+                    continue  # its caller went away meanwhile; `abandon` ends the new attempt
+                work.state = "leased"
                 work.lease_expires_ms = until
                 self.dispatch(link, work)
 

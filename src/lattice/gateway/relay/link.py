@@ -13,6 +13,7 @@ from lattice.core.clock import SECOND_MS
 from lattice.core.errors import LatticeError
 from lattice.core.relay import (
     LEASE_MS,
+    MAX_RELAY_BODY,
     REACHABLE_MS,
     Announcement,
     LeasedWork,
@@ -29,6 +30,11 @@ DROPPED_GRACE_MS = 5 * SECOND_MS
 """A daemon whose poll connection broke has this long to come back before its runtime counts as gone."""
 
 MAX_BATCH = 64
+MAX_BATCH_BYTES = MAX_RELAY_BODY // 2
+"""A reply must fit what a daemon reads; one envelope is smaller than this and always fits."""
+
+MAX_SESSIONS = 64
+"""How many sessions of one daemon process are remembered; frames that name an older one are refused."""
 
 
 class Link:
@@ -46,7 +52,7 @@ class Link:
         self.concurrency = 1
         self.session: str | None = None
         self.instance: str | None = None
-        self.sessions: set[str] = set()
+        self.sessions: dict[str, None] = {}
         self.draining = False
         self.last_poll_ms = 0
         self.dropped_ms: int | None = None
@@ -102,9 +108,11 @@ class Link:
                 lost = [work for work in self.leased.values() if work.dispatched]
                 self.sessions.clear()
             self.session, self.instance, self._seq = poll.session, poll.instance, 0
-            self.sessions.add(poll.session)
+            self._remember(poll.session)
         elif self._unacked is not None and poll.ack >= self._unacked[0]:
             self._unacked = None
+        else:
+            self._give_back()
         self.draining = poll.draining
         self.last_poll_ms, self.dropped_ms = now_ms, None
         return lost
@@ -191,8 +199,7 @@ class Link:
 
     def reply(self, now_ms: int, results_url: str | None, drain: bool) -> PollReply:
         """Everything there is to hand over, in one batch that stays unacknowledged until the next poll."""
-        works = [work for work in self._outbox[:MAX_BATCH] if work.state == "leased"]
-        self._outbox = self._outbox[MAX_BATCH:]
+        works = self._batch()
         cancels, self._cancels = self._cancels, []
         self._seq += 1
         if works or cancels:
@@ -212,9 +219,27 @@ class Link:
     def current(self, ref_id: str, attempt: int) -> LiveWork | None:
         """The leased work, if that attempt still holds the lease."""
         work = self.leased.get(ref_id)
-        return work if work is not None and work.attempt == attempt else None
+        return work if work is not None and work.attempt == attempt and work.state == "leased" else None
 
     # --- private ---------------------------------------------------------------------------------------------
+
+    def _batch(self) -> list[LiveWork]:
+        works: list[LiveWork] = []
+        size = passed = 0
+        for work in self._outbox[:MAX_BATCH]:
+            if work.state == "leased" and not work.over:
+                size += len(work.envelope)
+                if works and size > MAX_BATCH_BYTES:
+                    break
+                works.append(work)
+            passed += 1
+        del self._outbox[:passed]
+        return works
+
+    def _remember(self, session: str) -> None:
+        self.sessions[session] = None
+        if len(self.sessions) > MAX_SESSIONS:
+            del self.sessions[next(iter(self.sessions))]
 
     def _lease(self, work: LiveWork, now_ms: int) -> None:
         work.state = "leased"

@@ -66,15 +66,16 @@ class LiveWork:
         return WorkRef(self.work_id, self.attempt)
 
     def push(self, frame: ResultFrame) -> bool:
-        """Accept a frame of the current attempt. False where it is out of order; a repeated one is simply ignored."""
+        """Accept a frame of the current attempt. False where it is out of order, or nobody waits for it any more; a
+        repeated one is simply ignored."""
         if frame.sequence < self.next_sequence:
             return True
-        if frame.sequence > self.next_sequence or self.state == "ended":
+        if frame.sequence > self.next_sequence or self.over:
             return False
         self.next_sequence += 1
         self._buffered.append(frame)
         self._bytes += len(frame.frame)
-        if self._bytes > MAX_BUFFERED_BYTES:
+        if self._bytes > MAX_BUFFERED_BYTES and len(self._buffered) > 1:
             self.fail(LatticeError("work_cancelled", "The caller read too slowly."))
             return False
         self._wake()
@@ -110,9 +111,15 @@ class LiveWork:
     def begin_attempt(self, attempt: int) -> None:
         """Forget an attempt of which nothing has reached the caller."""
         self.attempt = attempt
+        self.dispatched = False
         self.next_sequence = 0
         self._buffered.clear()
         self._bytes = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether it failed, was cancelled or ended: no frame of it is wanted any more."""
+        return self._failure is not None or self.state == "ended"
 
     @property
     def may_retry(self) -> bool:

@@ -19,6 +19,8 @@ from lattice.sealing.key_config import KeyConfig, SignedKeyConfig, verify_key_co
 SEEN_EVERY_MS = 10 * SECOND_MS
 MAX_MODELS = 1000
 MAX_KEY_CONFIGS = 16
+MAX_MODEL_ID = 200
+MAX_ANNOUNCEMENT_BYTES = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -44,27 +46,29 @@ class Presence:
         link = self._hub.links.get(runtime.id)
         if link is not None and link.identity.raw != runtime.identity_key:
             # Paired anew with another machine: nothing of the old one may go on.
-            self._hub.drop(runtime.id)
+            self._hub.drop(runtime.id, "was paired with another machine")
             link = None
         if link is None:
             if announcement is None:
                 raise LatticeError("lease_lost", "The gateway was restarted; open a new session and announce.")
             identity = PublicIdentity.from_bytes(runtime.identity_key)
             link = Link(runtime.id, runtime.account_id, runtime.kind, identity, self._max_queue)
+            self._hub.links[runtime.id] = link  # now: two first polls at once must not make two links
         if announcement is not None:
             await self._announce(link, announcement)
-        self._hub.links[runtime.id] = link
         await self._touch(runtime.id)
+        if self._hub.links.get(runtime.id) is not link:
+            raise LatticeError("lease_lost", "The runtime was revoked or paired anew.")
         return link
 
     async def _announce(self, link: Link, announcement: Announcement) -> None:
-        if len(announcement.models) > MAX_MODELS or len(announcement.key_configs) > MAX_KEY_CONFIGS:
-            raise LatticeError("invalid_request", "The announcement lists too many models or key configurations.")
+        encoded_announcement = _encode(announcement)
+        _check(announcement, len(encoded_announcement))
         config, encoded = newest_interactive(announcement.key_configs, link.identity, link.runtime_id)
         await self._store.write(
             save_announcement,
             link.runtime_id,
-            _encode(announcement),
+            encoded_announcement,
             pack_key_configs(announcement.key_configs),
             self.now_ms(),
         )
@@ -75,6 +79,21 @@ class Presence:
         if now - self._seen.get(runtime_id, 0) >= SEEN_EVERY_MS:
             self._seen[runtime_id] = now
             await self._store.write(touch_seen, [(runtime_id, now)])
+
+
+def _check(announcement: Announcement, size: int) -> None:
+    """Refuse what would not fit a record, or what no request could be sealed for."""
+    if (
+        len(announcement.models) > MAX_MODELS
+        or len(announcement.key_configs) > MAX_KEY_CONFIGS
+        or size > MAX_ANNOUNCEMENT_BYTES
+    ):
+        raise LatticeError("invalid_request", "The announcement lists too many models or key configurations.")
+    for model in announcement.models:
+        if not 0 < len(model.id) <= MAX_MODEL_ID or not model.id.isprintable():
+            raise LatticeError("invalid_request", f"A model's id has from 1 to {MAX_MODEL_ID} printable characters.")
+        if not 0 < model.default_max_output_tokens < 2**31:
+            raise LatticeError("invalid_request", "A model's `default_max_output_tokens` is out of range.")
 
 
 def newest_interactive(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+from starlette.responses import Response
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, new_secret, unb64url
+from lattice.gateway.api.access import create
 from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.identity.scopes import Scope
 from lattice.gateway.runtimes.bootstrap import LIFE_MS, mint_bootstrap
@@ -71,12 +75,16 @@ class RuntimeRoutes:
         self._manage = manage
         self._read = read
 
-    async def create(self, request: Request, body: NewRuntime) -> JSONResponse:
+    async def create(self, request: Request, body: NewRuntime) -> Response:
         """A record without a machine; pair it with a bootstrap token."""
         key = await self._key(request, self._manage)
         now = self._gateway.clock.now_ms()
-        row = await self._gateway.store.write(create_runtime, key.account_id, self._kind, body.name or self._kind, now)
-        return JSONResponse(self._view(row), 201)
+
+        def act(conn: Connection, _: str | None) -> bytes:
+            row = create_runtime(conn, key.account_id, self._kind, body.name or self._kind, now)
+            return msgspec.json.encode(runtime_view(row, None, now))
+
+        return await create(self._gateway, request, key, act)
 
     async def list(
         self,
@@ -108,25 +116,22 @@ class RuntimeRoutes:
         self._gateway.hub.drop(runtime_id)
         return JSONResponse(self._view(row))
 
-    async def bootstrap(self, request: Request, runtime_id: str, body: NewBootstrap) -> JSONResponse:
+    async def bootstrap(self, request: Request, runtime_id: str, body: NewBootstrap) -> Response:
         """A one-time token that lives ten minutes."""
         key = await self._key(request, self._manage)
         row = await self._own(key, runtime_id)
         if (body.app_key is None) != (body.app_key_mac is None):
             raise LatticeError("invalid_request", "`app_key` and `app_key_mac` come together.")
-        token = new_secret(SecretPrefix.BOOTSTRAP, 24)
+        app_key, app_key_mac = _decode(body.app_key, "app_key"), _decode(body.app_key_mac, "app_key_mac")
         now = self._gateway.clock.now_ms()
-        await self._gateway.store.write(
-            mint_bootstrap,
-            row,
-            self._gateway.pepper.hash(token),
-            _decode(body.app_key, "app_key"),
-            _decode(body.app_key_mac, "app_key_mac"),
-            now,
-        )
-        return JSONResponse(
-            {"token": token, "expires_at_ms": now + LIFE_MS, "origin": self._gateway.settings.origin}, 201
-        )
+        origin = self._gateway.settings.origin
+
+        def act(conn: Connection, _: str | None) -> bytes:
+            token = new_secret(SecretPrefix.BOOTSTRAP, 24)
+            mint_bootstrap(conn, row, self._gateway.pepper.hash(token), app_key, app_key_mac, now)
+            return msgspec.json.encode({"token": token, "expires_at_ms": now + LIFE_MS, "origin": origin})
+
+        return await create(self._gateway, request, key, act)
 
     async def confirm(self, request: Request, runtime_id: str, body: Confirmation) -> JSONResponse:
         """The owner compared the word fingerprint with the one on the machine's screen."""
@@ -175,6 +180,8 @@ def router(gateway: Gateway) -> APIRouter:
         """`lattice-ctl relay connect` redeems a bootstrap token here; the first of two calls gets 200."""
         status, answer = await gateway.pairing.redeem(RedemptionRequest(**body.model_dump()))
         gateway.credentials.forget()
+        if status == 201:  # whoever polls under the earlier credential gets nothing more
+            gateway.hub.drop(str(answer["runtime"]), "was paired anew")
         return JSONResponse(answer, status)
 
     return api

@@ -20,6 +20,7 @@ from lattice.runtime.engines.openai import OpenAIEngine
 from lattice.runtime.models import digest_of
 
 LOAD_TIMEOUT_S = 600
+CHILD = Path(__file__).with_name("llama_child.py")
 
 
 class LlamaModel(msgspec.Struct, frozen=True):
@@ -125,8 +126,8 @@ class LlamaEngine:
     async def _launch(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "lattice.runtime.engines.llama_child",
+            "-P",  # keeps this folder off the import path
+            str(CHILD),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # llama.cpp floods it, and prints the model's path

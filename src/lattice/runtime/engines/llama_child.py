@@ -1,4 +1,4 @@
-"""The process that holds llama.cpp: `python -m lattice.runtime.engines.llama_child`, told what to load on stdin.
+"""The process that holds llama.cpp. It is run as a file, imports nothing of Lattice, and is told what to load on stdin.
 
 A process of its own, because xllamacpp holds the interpreter lock while it loads a model, because a crash in native
 code must not take the daemon along, and because its memory goes back at once when it ends. It ends when its stdin
@@ -20,7 +20,7 @@ def main() -> None:
         server = _serve(order)
         answer = {"address": server.listening_address}
     except ImportError:
-        answer = {"error": "xllamacpp is not installed: `pip install 'lattice[llama]'`"}
+        answer = {"error": "xllamacpp is not installed: install Lattice with its `llama` extra"}
     except Exception:
         answer = {"error": "llama.cpp could not load the model file"}
     print(json.dumps(answer), flush=True)

@@ -90,9 +90,7 @@ class OpenAIEngine:
     async def _post(self, path: str, body: dict[str, Any], stream: bool) -> EngineReply:
         data = msgspec.json.encode(body)
         try:
-            response = await self._client().post(
-                self._base + path, data=data, headers={"Content-Type": "application/json"}
-            )
+            response = await self._send(self._base + path, data)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise self._down() from None
         if stream and response.status == 200 and response.content_type == "text/event-stream":
@@ -108,6 +106,14 @@ class OpenAIEngine:
         if response.status in (401, 403):
             raise self._refused(response.status)
         return EngineReply(response.status, payload)
+
+    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        headers = {"Content-Type": "application/json"}
+        try:
+            return await self._client().post(url, data=data, headers=headers)
+        except aiohttp.ServerDisconnectedError:
+            # A pooled connection that the server had just given up. Asking a local model once more does no harm.
+            return await self._client().post(url, data=data, headers=headers)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
