@@ -4,25 +4,13 @@
 #include <stdexcept>
 
 #include "base/pool.hpp"
+#include "hal/scratch.hpp"
 
 namespace lattice {
 namespace {
 
-// Scratch memory of one thread; it grows to what the largest operation needs and stays.
-struct Scratch {
-    Buffer digits, sums, rest;
-};
-
-Scratch& scratch() {
-    thread_local Scratch mine;
-    return mine;
-}
-
-std::vector<const u64*> rows(const u64* data, std::size_t count, std::size_t n) {
-    std::vector<const u64*> out(count);
-    for (std::size_t i = 0; i < count; ++i) out[i] = data + i * n;
-    return out;
-}
+using Digits = PointerList<const u64*>;
+using Unfinished = PointerList<u64*>;
 
 // Everything that the limbs of one switch_keys share.
 struct Switch {
@@ -49,13 +37,13 @@ struct Switch {
     }
 
     // The digits modulo one prime, transformed but for their leaves. A digit's own prime needs no conversion.
-    std::vector<const u64*> extend(std::size_t limb, u64* space, std::vector<u64*>& unfinished) const {
+    Digits extend(std::size_t limb, u64* space, Unfinished& unfinished) const {
         const NttTable& table = *c.tables[limb];
-        std::vector<const u64*> digits(c.digits.size());
+        Digits digits;
         for (std::size_t d = 0; d < c.digits.size(); ++d) {
             const auto [start, end] = c.digits[d];
             u64* own = space + d * c.n;
-            digits[d] = own;
+            digits.push(own);
             if (limb < c.q_limbs && c.digit_of[limb] == d) {
                 if (table.kernels->residues_are_lazies) {
                     digits[d] = input + limb * c.n;
@@ -63,25 +51,26 @@ struct Switch {
                     table.kernels->to_lazies(own, input + limb * c.n, 0, c.n, table.modulus);
                 }
             } else {
-                const auto from = rows(z.data() + start * c.n, end - start, c.n);
-                table.kernels->forward_converted(own, c.up[d].to(limb, from.data()), table);
-                unfinished.push_back(own);
+                const Rows from(z.data() + start * c.n, end - start, c.n);
+                table.kernels->forward_converted(own, c.up[d].to(limb, from.begin()), table);
+                unfinished.push(own);
             }
         }
         return digits;
     }
 
     // Σ_d σ(digit_d)·key_d modulo one prime, for one target, leaf by leaf. The first target also finishes the digits.
-    void sum(std::size_t limb, std::size_t target, const std::vector<const u64*>& digits,
-             const std::vector<u64*>& unfinished, u64* sums) const {
+    void sum(std::size_t limb, std::size_t target, const Digits& digits, const Unfinished& unfinished,
+             u64* sums) const {
         const NttTable& table = *c.tables[limb];
         const SwitchTarget& t = targets[target];
-        std::vector<const u64*> key_b(digits.size()), key_a(digits.size());
+        Digits key_b, key_a;
         for (std::size_t d = 0; d < digits.size(); ++d) {
-            key_b[d] = t.key.limb(c, d, 0, limb);
-            key_a[d] = t.key.limb(c, d, 1, limb);
+            key_b.push(t.key.limb(c, d, 0, limb));
+            key_a.push(t.key.limb(c, d, 1, limb));
         }
-        const GadgetProduct product{sums, sums + c.n, digits.data(), key_b.data(), key_a.data(), digits.size(), t.by};
+        const GadgetProduct product{sums,          sums + c.n,    digits.begin(), key_b.begin(),
+                                    key_a.begin(), digits.size(), t.by};
         const int leaf_log = table.kernels->leaf_log(c.log_n);
         for (std::size_t leaf = 0; leaf < c.n >> leaf_log; ++leaf) {
             const std::size_t start = leaf << leaf_log;
@@ -97,8 +86,8 @@ struct Switch {
         const NttTable& table = *c.tables[limb];
         const SwitchTarget& t = targets[target];
         for (std::size_t half = 0; half < 2; ++half) {
-            const auto from = rows(dropped_at(target, half), c.special_limbs, c.n);
-            table.kernels->forward_converted(rest, c.down.to(limb, from.data()), table);
+            const Rows from(dropped_at(target, half), c.special_limbs, c.n);
+            table.kernels->forward_converted(rest, c.down.to(limb, from.begin()), table);
             Addend addend = t.addend[half];
             if (addend.data != nullptr) addend.data += limb * c.n;
             const int leaf_log = table.kernels->leaf_log(c.log_n);
@@ -116,7 +105,7 @@ struct Switch {
         u64* space = mine.digits.require(c.digits.size() * c.n);
         u64* sums = mine.sums.require(2 * c.n);
         u64* rest = mine.rest.require(c.n);
-        std::vector<u64*> unfinished;
+        Unfinished unfinished;
         const auto digits = extend(limb, space, unfinished);
         const NttTable& table = *c.tables[limb];
         for (std::size_t target = 0; target < targets.size(); ++target) {
@@ -139,8 +128,10 @@ struct Switch {
 }  // namespace
 
 SwitchConstants::SwitchConstants(const std::vector<u64>& q, const std::vector<u64>& special,
-                                 const std::vector<std::pair<std::size_t, std::size_t>>& ranges, int log_n_, Isa isa)
-    : log_n(log_n_), n(std::size_t{1} << log_n_), q_limbs(q.size()), special_limbs(special.size()), digits(ranges) {
+                                 const std::vector<std::pair<std::size_t, std::size_t>>& ranges, int log_n_, Isa isa_)
+    : log_n(log_n_), isa(isa_), n(std::size_t{1} << log_n_), q_limbs(q.size()), special_limbs(special.size()),
+      digits(ranges) {
+    if (q.size() + special.size() > kMostLimbs) throw std::invalid_argument("more than 256 primes");
     const Tables q_tables = tables_of(q, log_n, isa);
     const Tables p_tables = tables_of(special, log_n, isa);
     tables = q_tables;
@@ -210,8 +201,8 @@ void decompose(const SwitchConstants& c, u64* digits, const u64* input) {
             return;
         }
         const NttTable& table = *c.tables[limb];
-        const auto from = rows(work.z.data() + start * c.n, end - start, c.n);
-        table.kernels->forward_converted(out, c.up[d].to(limb, from.data()), table);
+        const Rows from(work.z.data() + start * c.n, end - start, c.n);
+        table.kernels->forward_converted(out, c.up[d].to(limb, from.begin()), table);
         for (std::size_t leaf = 0; leaf < c.n >> table.kernels->leaf_log(c.log_n); ++leaf) {
             table.kernels->leaf_to_residues(out, leaf, table);
         }
@@ -222,21 +213,19 @@ void gadget_product(const SwitchConstants& c, u64* out, const u64* digits, std::
     parallel(c.limbs(), [&](std::size_t limb) {
         const NttTable& table = *c.tables[limb];
         const Kernels& kernels = *table.kernels;
-        std::vector<const u64*> rows(c.digits.size()), key_b(rows.size()), key_a(rows.size());
+        Digits rows, key_b, key_a;
         Scratch& mine = scratch();
-        u64* space = kernels.residues_are_lazies ? nullptr : mine.digits.require(rows.size() * c.n);
-        for (std::size_t d = 0; d < rows.size(); ++d) {
-            rows[d] = digits + d * digit_stride + limb * c.n;
-            if (space != nullptr) {
-                kernels.to_lazies(space + d * c.n, rows[d], 0, c.n, table.modulus);
-                rows[d] = space + d * c.n;
-            }
-            key_b[d] = key.limb(c, d, 0, limb);
-            key_a[d] = key.limb(c, d, 1, limb);
+        u64* space = kernels.residues_are_lazies ? nullptr : mine.digits.require(c.digits.size() * c.n);
+        for (std::size_t d = 0; d < c.digits.size(); ++d) {
+            const u64* row = digits + d * digit_stride + limb * c.n;
+            if (space != nullptr) kernels.to_lazies(space + d * c.n, row, 0, c.n, table.modulus);
+            rows.push(space != nullptr ? space + d * c.n : row);
+            key_b.push(key.limb(c, d, 0, limb));
+            key_a.push(key.limb(c, d, 1, limb));
         }
         u64* halves[2] = {out + limb * c.n, out + (c.limbs() + limb) * c.n};
-        kernels.gadget({halves[0], halves[1], rows.data(), key_b.data(), key_a.data(), rows.size(), nullptr}, 0, c.n,
-                       table.modulus);
+        kernels.gadget({halves[0], halves[1], rows.begin(), key_b.begin(), key_a.begin(), rows.size(), nullptr}, 0,
+                       c.n, table.modulus);
         for (u64* half : halves) kernels.mul_scalar(half, half, table.modulus.to_plain, c.n, table.modulus);
     });
 }

@@ -18,6 +18,7 @@ struct SwitchConstants {
                     const std::vector<std::pair<std::size_t, std::size_t>>& digits, int log_n, Isa isa);
 
     int log_n;
+    Isa isa;
     std::size_t n, q_limbs, special_limbs;
     Tables tables;                                           // q primes, then special primes
     std::vector<std::pair<std::size_t, std::size_t>> digits;  // half-open ranges of q limbs
