@@ -1,0 +1,88 @@
+// The work done inside one residue ring, as a table of functions per instruction set. Everything above this border is
+// the same code for all of them; everything below it is exact, so the choice never shows in a result.
+#pragma once
+
+#include <cstddef>
+
+#include "base/cpu.hpp"
+#include "ring/table.hpp"
+
+namespace lattice {
+
+struct Permutation;
+
+// One target prime of a base conversion: Σ_j z_j·w_j − offset. Weights carry the radix R (Modulus::radix).
+struct Conversion {
+    const u64* const* z;  // centred residues of the source primes, below 2^50
+    std::size_t count;
+    const u64* weights;
+    u64 offset;
+};
+
+// One prime of Σ_d σ(digit_d)·key_d, for the two halves of a key; results are divided by R.
+struct GadgetProduct {
+    u64* out_b;
+    u64* out_a;
+    const u64* const* digits;
+    const u64* const* key_b;
+    const u64* const* key_a;
+    std::size_t count;
+    const Permutation* by;  // σ, or null
+};
+
+// A polynomial to add, perhaps permuted; null data means none.
+struct Addend {
+    const u64* data = nullptr;
+    const Permutation* by = nullptr;
+};
+
+struct Kernels {
+    // Residues in, residues out; dst may be src.
+    void (*forward)(u64* dst, const u64* src, const NttTable& table);
+    void (*inverse)(u64* dst, const u64* src, const NttTable& table);
+
+    void (*add)(u64* dst, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*sub)(u64* dst, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*neg)(u64* dst, const u64* a, std::size_t n, const Modulus& m);
+    void (*mul)(u64* dst, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*mul_add)(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*mul_scalar)(u64* dst, const u64* a, const Factor& w, std::size_t n, const Modulus& m);
+
+    void (*permute)(u64* dst, const u64* src, const Permutation& by, std::size_t n);
+    void (*tensor)(u64* const dst[3], const u64* const a[2], const u64* const b[2], std::size_t n, const Modulus& m);
+
+    // INTT(src) times a constant (given as in table.unscale and table.unscale_last), plus ⌊q/2⌋.
+    void (*inverse_centred)(u64* dst, const u64* src, const NttTable& table, const Factor& sum,
+                            const Factor& difference);
+    void (*scale_centred)(u64* dst, const u64* src, const Factor& factor, std::size_t n, const Modulus& m);
+    void (*convert)(u64* dst, const Conversion& c, std::size_t n, const Modulus& m);
+
+    // A forward transform in two parts, with a conversion in front. The second part goes leaf by leaf, and a leaf is a
+    // contiguous run of 2^leaf_log positions of the result.
+    void (*forward_converted)(u64* dst, const Conversion& c, const NttTable& table);
+    void (*leaf_to_residues)(u64* data, std::size_t leaf, const NttTable& table);
+    void (*leaf_to_lazies)(u64* data, std::size_t leaf, const NttTable& table);  // digits, for `gadget`
+    // dst = (x − transform of r)·factor + addend
+    void (*leaf_to_quotient)(u64* dst, u64* r, std::size_t leaf, const NttTable& table, const u64* x,
+                             const Factor& factor, const Addend& addend);
+    void (*to_lazies)(u64* dst, const u64* src, std::size_t start, std::size_t length, const Modulus& m);
+    void (*gadget)(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& m);
+
+    int (*leaf_log)(int log_n);
+    Factor (*encode)(u64 w, const Modulus& m);
+    int radix_bits;      // sums of products come out of "finish" divided by 2^radix_bits
+    int lanes;
+    bool residues_are_lazies;  // else digits must go through to_lazies
+    int smallest_log_n;  // below this, use the scalar kernels
+};
+
+// The right variant for a prime of this size.
+const Kernels& kernels_for(u64 q, Isa isa);
+
+const Kernels& scalar_kernels();
+#if defined(LATTICE_X86)
+const Kernels& avx2_kernels();
+const Kernels& ifma_kernels(u64 q);
+#endif
+
+}  // namespace lattice

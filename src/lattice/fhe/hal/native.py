@@ -1,0 +1,137 @@
+"""The native backend: C++ in `native/`, for AVX-512 IFMA, AVX2 or anything, chosen at run time; bits never differ.
+
+Arrays are handed over without copies, the GIL is released while they are worked on, and limbs are shared between
+threads. What it overrides of the composites is fused: a key switch reads each word of its key once and keeps the
+digits of one prime at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from lattice.core.errors import LatticeError
+from lattice.fhe import _native
+from lattice.fhe.hal.backend import KeySwitchContext, Residues
+
+
+@lru_cache(maxsize=256)
+def _context(ctx: KeySwitchContext) -> _native.SwitchContext:
+    return _native.SwitchContext(ctx.n, ctx.q_moduli, ctx.special, ctx.digits)
+
+
+class NativeBackend:
+    """Every primitive of `Backend`, and the composites whose defaults would move data more often than needed."""
+
+    name = "native"
+
+    # --- settings -----------------------------------------------------------------------------------------
+
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return _native.isa()
+
+    def available_isas(self) -> tuple[str, ...]:
+        """Those that this machine can run, slowest first."""
+        return tuple(_native.available_isas())
+
+    def set_isa(self, name: str) -> None:
+        """Use another one, in the whole process. No result changes."""
+        if name not in _native.available_isas():
+            there = ", ".join(_native.available_isas())
+            raise LatticeError("backend_unavailable", f"This machine does not run {name!r}; there are {there}.")
+        _native.set_isa(name)
+
+    def threads(self) -> int:
+        """How many threads share the limbs, the caller's among them."""
+        return _native.threads()
+
+    def set_threads(self, count: int) -> None:
+        """Use another number, in the whole process. No result changes."""
+        _native.set_threads(count)
+
+    # --- primitives ---------------------------------------------------------------------------------------
+
+    def ntt(self, x: Residues, moduli: Sequence[int], n: int) -> Residues:
+        """Coefficients to evaluations."""
+        return _native.ntt(x, moduli)
+
+    def intt(self, x: Residues, moduli: Sequence[int], n: int) -> Residues:
+        """Evaluations to coefficients."""
+        return _native.intt(x, moduli)
+
+    def add(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """x + y; y may repeat over the leading axes of x, here and below."""
+        return _native.add(x, y, moduli)
+
+    def sub(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """x - y."""
+        return _native.sub(x, y, moduli)
+
+    def neg(self, x: Residues, moduli: Sequence[int]) -> Residues:
+        """-x."""
+        return _native.neg(x, moduli)
+
+    def mul(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """x·y."""
+        return _native.mul(x, y, moduli)
+
+    def mul_add(self, acc: Residues, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """acc + x·y."""
+        return _native.mul_add(acc, x, y, moduli)
+
+    def mul_scalar(self, x: Residues, scalars: Sequence[int], moduli: Sequence[int]) -> Residues:
+        """Limb k times `scalars[k]`."""
+        return _native.mul_scalar(x, [s % q for s, q in zip(scalars, moduli, strict=True)], moduli)
+
+    def automorphism_ntt(self, x: Residues, g: int) -> Residues:
+        """X ↦ X^g on evaluations."""
+        return _native.automorphism_ntt(x, g)
+
+    def convert(self, x: Residues, source: Sequence[int], target: Sequence[int]) -> Residues:
+        """Centred base conversion."""
+        return _native.convert(x, source, target)
+
+    def mod_up(self, x: Residues, source: Sequence[int], target: Sequence[int]) -> Residues:
+        """Extend coefficients to more primes."""
+        return _native.mod_up(x, source, target)
+
+    def mod_down(self, x: Residues, kept: Sequence[int], dropped: Sequence[int]) -> Residues:
+        """Divide evaluations by the dropped primes, rounding."""
+        return _native.mod_down(x, kept, dropped)
+
+    def rescale(self, x: Residues, kept: Sequence[int], dropped: Sequence[int]) -> Residues:
+        """Divide evaluations by a level group, rounding."""
+        return _native.mod_down(x, kept, dropped)
+
+    def decompose(self, c: Residues, ctx: KeySwitchContext) -> Residues:
+        """Cut evaluations into digits and extend each to all primes."""
+        return _context(ctx).decompose(c)
+
+    def gadget_product(self, digits: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """Σ_d digit_d ⊙ key_d for both halves."""
+        return _context(ctx).gadget_product(digits, key)
+
+    # --- composites ---------------------------------------------------------------------------------------
+
+    def key_switch(self, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """See `composites.key_switch`, as for those below."""
+        return _context(ctx).key_switch(c, key)
+
+    def rotate(self, ct: Residues, element: int, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """σ(ct) under s."""
+        return _context(ctx).rotate_hoisted(ct, [element], [key])[0]
+
+    def rotate_hoisted(
+        self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+    ) -> list[Residues]:
+        """Several rotations of one ciphertext."""
+        return _context(ctx).rotate_hoisted(ct, elements, keys)
+
+    def multiply(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
+        """The tensor product, to be relinearised."""
+        return _native.multiply(x, y, moduli)
+
+    def relinearise(self, ct: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
+        """Three components to two."""
+        return _context(ctx).relinearise(ct, key)
