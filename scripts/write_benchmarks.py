@@ -21,25 +21,26 @@ _HEAD = """<!-- Written by `python -m scripts.write_benchmarks` from a run of `m
 make bench ARGS="--json out.json"
 ```
 
-measures on your machine. Figures of different machines are not comparable; the ratios within a run are. Run it with nothing else
-running. This page is one run on: {cpu}, {cores} cores, Python {python}, load before it {load_before}.
+measures on your machine. Figures of different machines are not comparable; the ratios within a run are. Run it
+with nothing else running. This page is one run on: {cpu}, {cores} cores, Python {python}, load before it
+{load_before}.
 """
 
 _RELAY = """
 ## Through the sealed relay
 
-Key check, sealing with X-Wing, receipt check and the durable ledger (SQLite, WAL, synchronous FULL) are on. The gateway has one core to
-itself; the load generator and an instant runtime, which does the real protocol and the real sealing, share the other. "Direct" is
-the same answer from the same HTTP stack without Lattice, measured next to each row. `hosted` holds and settles credits; `personal` is one's
-own machine. Requests per core-second divide by the processor time of the gateway alone; requests per second are limited by the other
-core too.
+Key check, sealing with X-Wing, receipt check and the durable ledger (SQLite, WAL, synchronous FULL) are on. The
+gateway has one core to itself; the load generator and an instant runtime, which does the real protocol and the
+real sealing, share the other. "Direct" is the same answer from the same HTTP stack without Lattice, measured
+next to each row. `hosted` holds and settles credits; `personal` is one's own machine. Requests per core-second
+divide by the processor time of the gateway alone; requests per second are limited by the other core too.
 """
 
 _PROFILE = """
 ### Where the gateway's time goes
 
-Hosted chat, 64 at once: samples of the interpreter while it holds its lock (py-spy), by part. Time in the database's own fsync is
-not in it.
+Hosted chat, 64 at once: samples of the interpreter while it holds its lock (py-spy), by part. Time in the
+database's own fsync is not in it.
 """
 
 _START = """
@@ -49,9 +50,9 @@ _START = """
 _FHE = """
 ## The encrypted core
 
-Ours and the peer's call alternate in one process that is pinned to one core (or to two, with two threads of ours; peers do not thread
-one operation); the median of each counts. `ratio` is peer over ours. The floor is what the butterflies or the bytes of an operation
-cost at this machine's measured speed. Left out: {left_out}.
+Ours and the peer's call alternate in one process that is pinned to one core (or to two, with two threads of
+ours; peers do not thread one operation); the median of each counts. `ratio` is peer over ours. The floor is
+what the butterflies or the bytes of an operation cost at this machine's measured speed. Left out: {left_out}.
 """
 
 
