@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import fhe_floor as floor
 from benchmarks.fhe_primitives import findings, table
+
 from lattice.fhe.ckks.presets import preset
 
 
