@@ -137,9 +137,8 @@ async def _upkeep_forever(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(UPKEEP_SECONDS)
         try:
-            await (
-                gateway.hub.sweep()
-            )  # whatever runs here gets its next attempt or its own error before the reaper comes
+            # Whatever runs here gets its next attempt, or its own error, before the reaper comes.
+            await gateway.hub.sweep()
             now = gateway.clock.now_ms()
             for reaped in await gateway.store.write(reap, now):
                 work = gateway.hub.works.get(reaped.work_id)
