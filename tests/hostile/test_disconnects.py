@@ -182,10 +182,14 @@ async def test_callers_that_come_and_go_leave_nothing_on_hold(live: LiveGateway,
     await require_at_rest(live)
 
 
-async def test_a_caller_that_reads_nothing_stops_the_machine(live: LiveGateway, runtime: ScriptedRuntime) -> None:
-    """It does not fill the gateway's memory: the work is cancelled once eight megabytes wait for it."""
-    await runtime.connect()
-    body = b'{"model":"%s","messages":[],"stream":true}' % runtime.model.encode()
+async def test_a_caller_that_reads_nothing_stops_the_machine(
+    live: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not fill the gateway's memory, and it does not keep its slot and its hold by never reading: so anybody
+    could occupy all hosted capacity, at no cost."""
+    monkeypatch.setattr("lattice.gateway.http.exchange.WRITE_SECONDS", 0.3)
+    runtime = await hosted(live)
+    body = b'{"model":"%s","messages":[],"stream":true}' % MODEL.encode()
     async with connection(live) as raw:
         await raw.send(
             b"POST %s HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\ncontent-length: %d\r\n\r\n"
@@ -200,3 +204,8 @@ async def test_a_caller_that_reads_nothing_stops_the_machine(live: LiveGateway, 
         else:
             pytest.fail("the gateway buffered 64 MiB for a caller that reads nothing")
         assert number < 40
+        async with asyncio.timeout(5):
+            await ended(live)
+    assert live.gateway.hub.links[runtime.runtime].load == 0
+    assert (await work_row(live, opened.work.work_id)).state == "cancelled"
+    await require_at_rest(live)

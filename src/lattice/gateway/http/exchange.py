@@ -15,6 +15,9 @@ from lattice.core.errors import LatticeError
 
 _encode = msgspec.json.Encoder().encode
 
+WRITE_SECONDS = 30.0
+"""Else a caller that stops reading would keep its work's slot and hold for as long as it likes."""
+
 
 class Exchange:
     """A request and its answer. Created by the boundary, which owns the request id."""
@@ -86,13 +89,17 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes, more: bool = True) -> None:
-        """Send part of the body."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        """Send part of a stream. A caller that takes nothing for `WRITE_SECONDS` counts as gone."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise ClientGone from None
 
     async def respond(self, status: int, media_type: bytes, body: bytes) -> None:
         """Send a whole answer."""
         await self.start(status, media_type, len(body))
-        await self.write(body, more=False)
+        await self._send({"type": "http.response.body", "body": body})
 
     async def json(self, status: int, value: Any) -> None:
         """Send a JSON answer."""
