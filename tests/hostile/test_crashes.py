@@ -189,6 +189,21 @@ async def test_kill_9_of_the_gateway_under_load(farm: Farm) -> None:
     assert await balance(farm.client) == (1_000_000 - charged, 0)
 
 
+async def test_a_second_gateway_on_the_same_data_does_no_harm(farm: Farm) -> None:
+    """Started by mistake, it would void what the first one has in flight; it is refused with a word instead."""
+    async with streaming(farm.client, NAMED) as stream:
+        assert is_text(await stream.next(), "one")
+        second = GatewayProcess(farm.gateway.folder, farm.client.http)
+        second.log = farm.gateway.folder / "second.log"
+        process = await second.start("lattice.cli.main", "up", "--port", "0", "--data-dir", str(second.data))
+        assert await asyncio.wait_for(process.wait(), 20) != 0
+        assert "Another gateway" in second.logged()
+        farm.engine.go_on.set()
+        assert (await stream.rest())[-1] == b"data: [DONE]\n"
+    assert len(await usage_rows(farm.client)) == 1
+    await require_clean(farm)
+
+
 async def test_sigterm_finishes_a_running_stream(farm: Farm) -> None:
     """The gateway drains: the stream ends properly, new work is refused with a word, and the process exits cleanly."""
     async with streaming(farm.client, NAMED) as stream:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from lattice.core.errors import LatticeError
 from lattice.gateway.app import make_app, open_gateway
@@ -21,6 +25,13 @@ async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey
     listener = _listen(settings.host, settings.port)
     if settings.port == 0:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    with _only_one(settings.data_dir):
+        await _serve(settings, listener, on_ready)
+
+
+async def _serve(
+    settings: GatewaySettings, listener: socket.socket, on_ready: Callable[[Gateway, OwnerKey | None], None]
+) -> None:
     gateway, owner = await open_gateway(settings)
     server = make_server(make_app(gateway), settings)
     stopping = asyncio.Event()
@@ -37,6 +48,25 @@ async def serve(settings: GatewaySettings, on_ready: Callable[[Gateway, OwnerKey
         await gateway.hub.drain(settings.drain_seconds)
         server.should_exit = True
     await serving
+
+
+@contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder; the kernel lets go of it when the process dies.
+
+    At its start a gateway voids what an earlier process with its id left in flight. A second one that is started by
+    mistake would void the work of the first one, which still runs.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LatticeError("config_invalid", f"Another gateway runs with the data folder {data_dir}.") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _calm_collector() -> None:
