@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-import openai
-
 from lattice.core.chat import Usage
-from tests.harness import LiveGateway, ScriptedRuntime, whole_answer
+from lattice.core.relay import MAX_RELAY_BODY
+from tests.callers import hosted, require_at_rest, sdk, usage_rows
+from tests.harness import MODEL, LiveGateway, ScriptedRuntime, whole_answer
 
 
 async def background(runtime: ScriptedRuntime, **kwargs: object) -> asyncio.Task[None]:
     await runtime.connect()
     return asyncio.create_task(runtime.serve_forever(**kwargs))
-
-
-def sdk(live: LiveGateway, **kwargs: object) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key=live.secret, **kwargs)
 
 
 async def test_an_unmodified_sdk_gets_an_answer(live: LiveGateway, runtime: ScriptedRuntime) -> None:
@@ -75,3 +71,52 @@ async def test_the_body_arrives_byte_for_byte(live: LiveGateway, runtime: Script
     await runtime.frames(opened.final(whole_answer(), Usage(1, 1)))
     assert (await call).status == 200
     assert opened.body == sent
+
+
+async def test_embeddings_cost_their_input_alone(live: LiveGateway) -> None:
+    runtime = await hosted(live)
+    async with sdk(live) as client:
+        asking = asyncio.create_task(
+            client.embeddings.create(model="lattice:" + MODEL, input="two words", encoding_format="float")
+        )
+        opened = runtime.open(await runtime.take())
+        assert (opened.header.task, opened.header.stream, opened.header.max_output_tokens) == ("embeddings", False, 0)
+        answer = b'{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5]}]}'
+        await runtime.frames(opened.final(answer, Usage(100, 0)))
+        assert (await asking).data[0].embedding == [0.5]
+    (row,) = await usage_rows(live)
+    assert (row["task"], row["prompt_tokens"], row["completion_tokens"], row["charged_micro"]) == (
+        "embeddings",
+        100,
+        0,
+        2,
+    )
+    await require_at_rest(live)
+
+
+async def test_an_answer_larger_than_what_may_run_ahead(live: LiveGateway, runtime: ScriptedRuntime) -> None:
+    """Nine megabytes in one frame, as many embeddings come, are not a caller that reads too slowly."""
+    await runtime.connect()
+    asking = asyncio.create_task(live.chat(runtime.model))
+    opened = runtime.open(await runtime.take())
+    await runtime.frames(opened.final(whole_answer("x" * 9_000_000), Usage(1, 1)))
+    status, body = await asking
+    assert (status, len(body["choices"][0]["message"]["content"])) == (200, 9_000_000)
+
+
+async def test_large_requests_reach_a_machine_one_batch_after_another(
+    live: LiveGateway, runtime: ScriptedRuntime
+) -> None:
+    """Three questions of twelve megabytes are more than a daemon reads in one reply."""
+    await runtime.connect()
+    asking = [asyncio.create_task(live.chat(runtime.model, padding="x" * 12_000_000)) for _ in range(3)]
+    while len(live.gateway.hub.works) < 3:
+        await asyncio.sleep(0.01)
+    answered = 0
+    while answered < 3:
+        reply = await runtime.poll()
+        assert sum(len(work.envelope) for work in reply.works) < MAX_RELAY_BODY
+        for work in reply.works:
+            answered += 1
+            await runtime.frames(runtime.open(work).final(whole_answer(), Usage(1, 1)))
+    assert [(await call)[0] for call in asking] == [200] * 3
