@@ -104,9 +104,9 @@ async def counter(live: GatewayClient, name: str, **labels: str) -> float:
 
 
 async def work_row(live: LiveGateway, work_id: str) -> WorkRow:
-    """The durable row of a work."""
-    row = await live.gateway.store.read(get_work, work_id)
-    assert row is not None
+    """The durable row of a work, as soon as there is one: a place in the queue is taken before it is written down."""
+    while (row := await live.gateway.store.read(get_work, work_id)) is None:
+        await asyncio.sleep(0.002)
     return row
 
 

@@ -99,7 +99,7 @@ class Exchange:
     async def respond(self, status: int, media_type: bytes, body: bytes) -> None:
         """Send a whole answer."""
         await self.start(status, media_type, len(body))
-        await self._send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def json(self, status: int, value: Any) -> None:
         """Send a JSON answer."""
