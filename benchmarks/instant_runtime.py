@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 import uvloop
 
+from benchmarks.wire import Pool
 from lattice.core.chat import Usage
 from lattice.core.ids import b64url, unb64url
 from lattice.core.relay import (
@@ -77,10 +78,11 @@ class InstantRuntime:
 
     async def run(self, on_paired: Any = print) -> None:
         """Pair, then serve until cancelled."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as self._http:
+        async with aiohttp.ClientSession() as self._http:
             await self._pair()
-            on_paired(self.runtime)
-            await self._serve()
+        on_paired(self.runtime)
+        self._pool = Pool(self._gateway, self._headers)
+        await self._serve()
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
         async with self._http.post(self._gateway + path, json=body, headers=self._headers) as response:
@@ -125,12 +127,9 @@ class InstantRuntime:
         tasks: set[asyncio.Task[None]] = set()
         while True:
             poll = PollRequest(PROTOCOL_VERSION, session, instance, ack, announce)
-            async with self._http.post(
-                self._gateway + "/v1/relay/poll", data=_pack(poll), headers=self._headers
-            ) as response:
-                data = await response.read()
-                if response.status != 200:
-                    raise RuntimeError(data)
+            status, data = await self._pool.post("/v1/relay/poll", _pack(poll))
+            if status != 200:
+                raise RuntimeError(data)
             reply = _reply.decode(data)
             ack, announce = reply.seq, None
             if reply.works:
@@ -142,9 +141,7 @@ class InstantRuntime:
         frames: list[ResultFrame] = []
         for work in works:
             frames += self._frames(work)
-        body = _pack(FramesRequest(session, tuple(frames)))
-        async with self._http.post(self._gateway + "/v1/relay/frames", data=body, headers=self._headers) as response:
-            await response.read()
+        await self._pool.post("/v1/relay/frames", _pack(FramesRequest(session, tuple(frames))))
 
     def _frames(self, work: LeasedWork) -> list[ResultFrame]:
         now = time.time_ns() // 1_000_000
