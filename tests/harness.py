@@ -148,6 +148,8 @@ async def running_gateway(
     port = listener.getsockname()[1]
     gateway, owner = await open_gateway(GatewaySettings(data_dir=data_dir, port=port, **settings), clock)
     server = make_server(make_app(gateway), gateway.settings)
+    stopping = asyncio.Event()
+    server.main_loop = stopping.wait  # type: ignore[method-assign]  # its own looks every 100 ms
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not serving.done()
@@ -158,7 +160,8 @@ async def running_gateway(
         finally:
             for link in list(gateway.hub.links.values()):
                 link.close()
-            server.should_exit = True
+            await http.close()  # else the server would wait for its idle connections to notice
+            stopping.set()
             await serving
 
 
