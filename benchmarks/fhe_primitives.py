@@ -1,9 +1,10 @@
 """`python -m benchmarks.fhe_primitives --json out.json`: the encrypted core beside Lattigo and SEAL, in the same run.
 
 Each setting runs in a process of its own that is pinned before anything is loaded: to one core with our code on one
-thread and the peers on theirs, then to two cores with our code on two threads (peers do not thread one operation). Our
-call and a peer's alternate, and the median of each counts. Rows carry `name, n, limbs, threads, ours_ms, peer, peer_ms,
-ratio`; `ratio` is peer over ours, so 5 means five times faster. Targets stand beside it; the floor is in `fhe_floor`.
+thread and the peers on theirs, then to two cores with our code on two threads (peers do not thread one operation).
+Blocks of our calls and of each peer's alternate, and medians count. Rows carry `name, n, limbs, threads, ours_ms, peer,
+peer_ms, ratio`; `ratio` is peer over ours, so 5 means five times faster. Targets stand beside it; the floor is in
+`fhe_floor`.
 """
 
 from __future__ import annotations
