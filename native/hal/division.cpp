@@ -52,7 +52,7 @@ void divide(const DivisionConstants& c, u64* out, const u64* x, std::size_t batc
         table.kernels->forward_converted(rest, c.conversion.to(i, from.begin()), table);
         for (std::size_t leaf = 0; leaf < c.n >> table.kernels->leaf_log(c.log_n); ++leaf) {
             table.kernels->leaf_to_quotient(out + item * c.n, rest, leaf, table, x + (b * in_limbs + i) * c.n,
-                                            c.factor[i], {});
+                                            c.factor[i], {}, {});
         }
     });
 }

@@ -9,41 +9,47 @@
 namespace lattice {
 namespace {
 
+// Rows a power of two apart would share cache sets.
+std::size_t row_stride(std::size_t n) { return n + 17 * 8; }
+
 using Digits = PointerList<const u64*>;
-using Unfinished = PointerList<u64*>;
+using Work = PointerList<u64*>;
 
 // Everything that the limbs of one switch_keys share.
 struct Switch {
     const SwitchConstants& c;
     const u64* input;
     const std::vector<SwitchTarget>& targets;
+    std::size_t stride;
     Buffer z;        // [q limbs, n]: centred residues of the input's coefficients
     Buffer dropped;  // [targets, 2, special limbs, n]: the same of each target's special part
     std::atomic<std::size_t> specials_done{0};
 
     Switch(const SwitchConstants& constants, const u64* in, const std::vector<SwitchTarget>& all)
-        : c(constants), input(in), targets(all), z(c.q_limbs * c.n), dropped(all.size() * 2 * c.special_limbs * c.n) {}
+        : c(constants), input(in), targets(all), stride(row_stride(c.n)), z(c.q_limbs * stride),
+          dropped(all.size() * 2 * c.special_limbs * stride) {}
 
     u64* dropped_at(std::size_t target, std::size_t half) const {
-        return dropped.data() + (target * 2 + half) * c.special_limbs * c.n;
+        return dropped.data() + (target * 2 + half) * c.special_limbs * stride;
     }
 
     void to_coefficients(std::size_t limb) const {
         const std::size_t digit = c.digit_of[limb];
         const std::size_t j = limb - c.digits[digit].first;
         const NttTable& table = *c.tables[limb];
-        table.kernels->inverse_centred(z.data() + limb * c.n, input + limb * c.n, table, c.up[digit].sum(j),
+        table.kernels->inverse_centred(z.data() + limb * stride, input + limb * c.n, table, c.up[digit].sum(j),
                                        c.up[digit].difference(j));
     }
 
     // The digits modulo one prime, transformed but for their leaves. A digit's own prime needs no conversion.
-    Digits extend(std::size_t limb, u64* space, Unfinished& unfinished) const {
+    Digits extend(std::size_t limb, u64* space, Work& work) const {
         const NttTable& table = *c.tables[limb];
         Digits digits;
         for (std::size_t d = 0; d < c.digits.size(); ++d) {
             const auto [start, end] = c.digits[d];
-            u64* own = space + d * c.n;
+            u64* own = space + d * stride;
             digits.push(own);
+            work.push(nullptr);
             if (limb < c.q_limbs && c.digit_of[limb] == d) {
                 if (table.kernels->residues_are_lazies) {
                     digits[d] = input + limb * c.n;
@@ -51,79 +57,124 @@ struct Switch {
                     table.kernels->to_lazies(own, input + limb * c.n, 0, c.n, table.modulus);
                 }
             } else {
-                const Rows from(z.data() + start * c.n, end - start, c.n);
+                const Rows from(z.data() + start * stride, end - start, stride);
                 table.kernels->forward_converted(own, c.up[d].to(limb, from.begin()), table);
-                unfinished.push(own);
+                work[d] = own;
             }
         }
         return digits;
     }
 
-    // Σ_d σ(digit_d)·key_d modulo one prime, for one target, leaf by leaf. The first target also finishes the digits.
-    void sum(std::size_t limb, std::size_t target, const Digits& digits, const Unfinished& unfinished,
-             u64* sums) const {
-        const NttTable& table = *c.tables[limb];
-        const SwitchTarget& t = targets[target];
-        Digits key_b, key_a;
-        for (std::size_t d = 0; d < digits.size(); ++d) {
-            key_b.push(t.key.limb(c, d, 0, limb));
-            key_a.push(t.key.limb(c, d, 1, limb));
-        }
-        const GadgetProduct product{sums,          sums + c.n,    digits.begin(), key_b.begin(),
-                                    key_a.begin(), digits.size(), t.by};
-        const int leaf_log = table.kernels->leaf_log(c.log_n);
-        for (std::size_t leaf = 0; leaf < c.n >> leaf_log; ++leaf) {
-            const std::size_t start = leaf << leaf_log;
-            if (target == 0) {
-                const std::size_t from = t.by == nullptr ? leaf : t.by->source_of(start) >> leaf_log;
-                for (u64* digit : unfinished) table.kernels->leaf_to_lazies(digit, from, table);
-            }
-            table.kernels->gadget(product, start, std::size_t{1} << leaf_log, table.modulus);
-        }
-    }
+    void one_limb(std::size_t item);
+    struct Limb;
+};
 
-    void divide(std::size_t limb, std::size_t target, const u64* sums, u64* rest) const {
-        const NttTable& table = *c.tables[limb];
-        const SwitchTarget& t = targets[target];
-        for (std::size_t half = 0; half < 2; ++half) {
-            const Rows from(dropped_at(target, half), c.special_limbs, c.n);
-            table.kernels->forward_converted(rest, c.down.to(limb, from.begin()), table);
-            Addend addend = t.addend[half];
-            if (addend.data != nullptr) addend.data += limb * c.n;
-            const int leaf_log = table.kernels->leaf_log(c.log_n);
-            for (std::size_t leaf = 0; leaf < c.n >> leaf_log; ++leaf) {
-                table.kernels->leaf_to_quotient(t.out[half] + limb * c.n, rest, leaf, table, sums + half * c.n,
-                                                c.down_factor[limb], addend);
-            }
-        }
-    }
+// The work modulo one prime. It goes leaf by leaf: finish the digits' transforms there, multiply by the key, and, for a
+// q prime, subtract and divide, all while the leaf is in the second-level cache.
+struct Switch::Limb {
+    Switch& all;
+    const SwitchConstants& c;
+    std::size_t limb;
+    const NttTable& table;
+    const Kernels& kernels;
+    std::size_t leaf_size, leaves;
+    u64 *sums, *rest;
+    Work work;
+    Digits digits;
+    Digits key[2];
 
-    // Special primes come first, because the division waits for them. No thread waits for work that nobody has begun.
-    void one_limb(std::size_t item) {
-        const std::size_t limb = item < c.special_limbs ? c.q_limbs + item : item - c.special_limbs;
+    Limb(Switch& whole, std::size_t number)
+        : all(whole), c(whole.c), limb(number), table(*c.tables[number]), kernels(*table.kernels),
+          leaf_size(std::size_t{1} << kernels.leaf_log(c.log_n)), leaves(c.n / leaf_size) {
         Scratch& mine = scratch();
-        u64* space = mine.digits.require(c.digits.size() * c.n);
-        u64* sums = mine.sums.require(2 * c.n);
-        u64* rest = mine.rest.require(c.n);
-        Unfinished unfinished;
-        const auto digits = extend(limb, space, unfinished);
-        const NttTable& table = *c.tables[limb];
-        for (std::size_t target = 0; target < targets.size(); ++target) {
-            sum(limb, target, digits, unfinished, sums);
-            if (item < c.special_limbs) {
-                for (std::size_t half = 0; half < 2; ++half) {
-                    table.kernels->inverse_centred(dropped_at(target, half) + item * c.n, sums + half * c.n, table,
-                                                   c.down.sum(item), c.down.difference(item));
-                }
-            } else {
-                while (specials_done.load(std::memory_order_acquire) < c.special_limbs) {
-                }
-                divide(limb, target, sums, rest);
+        sums = mine.sums.require(2 * all.stride);
+        rest = mine.rest.require(2 * all.stride);
+        digits = all.extend(limb, mine.digits.require(c.digits.size() * all.stride), work);
+    }
+
+    // Σ_d σ(digit_d)·key_d at one leaf, into `b` and `a`. The first target also finishes the digits.
+    void multiply(std::size_t target, std::size_t leaf, u64* b, u64* a) {
+        const SwitchTarget& t = all.targets[target];
+        const std::size_t start = leaf * leaf_size;
+        const GadgetProduct product{b - start,        a - start,      digits.begin(), key[0].begin(),
+                                    key[1].begin(), digits.size(), t.by};
+        kernels.leaf_of_products(product, target == 0 ? work.begin() : nullptr, leaf, table);
+    }
+
+    void use_key(std::size_t target) {
+        key[0] = key[1] = {};
+        for (std::size_t d = 0; d < digits.size(); ++d) {
+            for (std::size_t half = 0; half < 2; ++half) key[half].push(all.targets[target].key.limb(c, d, half, limb));
+        }
+    }
+
+    // The key's rows from one position on.
+    const Digits& key_at(std::size_t start) {
+        ahead = {};
+        for (const Digits& half : key) {
+            for (const u64* row : half) ahead.push(row + start);
+        }
+        return ahead;
+    }
+    Digits ahead;
+
+    // Part number `part` of `parts` of a list, to be fetched.
+    static Ahead share(const Digits& list, std::size_t part, std::size_t parts) {
+        const std::size_t begin = list.size() * part / parts, end = list.size() * (part + 1) / parts;
+        return {list.begin() + begin, end - begin};
+    }
+
+    // A special prime: the sum's centred coefficients.
+    void drop(std::size_t target) {
+        use_key(target);
+        for (std::size_t leaf = 0; leaf < leaves; ++leaf) {
+            multiply(target, leaf, sums + leaf * leaf_size, sums + all.stride + leaf * leaf_size);
+        }
+        const std::size_t s = limb - c.q_limbs;
+        for (std::size_t half = 0; half < 2; ++half) {
+            kernels.inverse_centred(all.dropped_at(target, half) + s * all.stride, sums + half * all.stride, table, c.down.sum(s),
+                                    c.down.difference(s));
+        }
+    }
+
+    // A q prime: (sum − what the special primes convert to)/P + addend.
+    void divide(std::size_t target) {
+        use_key(target);
+        const SwitchTarget& t = all.targets[target];
+        while (all.specials_done.load(std::memory_order_acquire) < c.special_limbs) {
+        }
+        Addend addend[2] = {t.addend[0], t.addend[1]};
+        for (std::size_t half = 0; half < 2; ++half) {
+            const Rows from(all.dropped_at(target, half), c.special_limbs, all.stride);
+            kernels.forward_converted(rest + half * all.stride, c.down.to(limb, from.begin()), table);
+            if (addend[half].data != nullptr) addend[half].data += limb * c.n;
+        }
+        for (std::size_t leaf = 0; leaf < leaves; ++leaf) {
+            u64* product[2] = {sums, sums + leaf_size};
+            multiply(target, leaf, product[0], product[1]);
+            const std::size_t start = leaf * leaf_size;
+            const bool fetch = target != 0 && leaf + 1 < leaves;
+            for (std::size_t half = 0; half < 2; ++half) {
+                kernels.leaf_to_quotient(t.out[half] + limb * c.n, rest + half * all.stride, leaf, table,
+                                         product[half] - start, c.down_factor[limb], addend[half],
+                                         fetch ? share(key_at(start + leaf_size), half, 2) : Ahead{});
             }
         }
-        if (item < c.special_limbs) specials_done.fetch_add(1, std::memory_order_release);
     }
 };
+
+// Special primes come first, because the division waits for them. No thread waits for work that nobody has begun.
+void Switch::one_limb(std::size_t item) {
+    Limb limb(*this, item < c.special_limbs ? c.q_limbs + item : item - c.special_limbs);
+    for (std::size_t target = 0; target < targets.size(); ++target) {
+        if (item < c.special_limbs) {
+            limb.drop(target);
+        } else {
+            limb.divide(target);
+        }
+    }
+    if (item < c.special_limbs) specials_done.fetch_add(1, std::memory_order_release);
+}
 
 }  // namespace
 
@@ -201,11 +252,10 @@ void decompose(const SwitchConstants& c, u64* digits, const u64* input) {
             return;
         }
         const NttTable& table = *c.tables[limb];
-        const Rows from(work.z.data() + start * c.n, end - start, c.n);
+        const Rows from(work.z.data() + start * work.stride, end - start, work.stride);
         table.kernels->forward_converted(out, c.up[d].to(limb, from.begin()), table);
-        for (std::size_t leaf = 0; leaf < c.n >> table.kernels->leaf_log(c.log_n); ++leaf) {
-            table.kernels->leaf_to_residues(out, leaf, table);
-        }
+        const std::size_t leaves = c.n >> table.kernels->leaf_log(c.log_n);
+        for (std::size_t leaf = 0; leaf < leaves; ++leaf) table.kernels->leaf_to_residues(out, leaf, table);
     });
 }
 

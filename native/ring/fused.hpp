@@ -131,11 +131,6 @@ struct ToLazies {
 };
 
 template <class V>
-void leaf_to_lazies(u64* data, std::size_t leaf, const NttTable& table) {
-    forward_leaf<V>(data, leaf, table, ToLazies<V>{data});
-}
-
-template <class V>
 void leaf_to_residues(u64* data, std::size_t leaf, const NttTable& table) {
     forward_leaf<V>(data, leaf, table, ToResidues<V>{data});
 }
@@ -171,15 +166,17 @@ struct SomeAddend : Source<V> {
 
 template <class V>
 void leaf_to_quotient(u64* dst, u64* r, std::size_t leaf, const NttTable& table, const u64* x, const Factor& factor,
-                      const Addend& addend) {
+                      const Addend& addend, const Ahead& ahead) {
     const auto f = V::factor(factor);
     if (addend.data == nullptr) {
-        forward_leaf<V>(r, leaf, table, ToQuotient<V, NoAddend<V>>{dst, x, f, {}});
+        forward_leaf<V>(r, leaf, table, ToQuotient<V, NoAddend<V>>{dst, x, f, {}}, ahead);
     } else if (addend.by == nullptr) {
-        forward_leaf<V>(r, leaf, table, ToQuotient<V, SomeAddend<V, Residues>>{dst, x, f, {{addend.data}}});
+        forward_leaf<V>(r, leaf, table, ToQuotient<V, SomeAddend<V, Residues>>{dst, x, f, {{addend.data}}}, ahead);
     } else {
+        const std::size_t size = std::size_t{1} << leaf_log(table.log_n);
+        fetch(addend.data + addend.by->source_of(leaf * size) / size * size, size);  // to be read out of order
         using Permuted = SomeAddend<V, PermutedResidues>;
-        forward_leaf<V>(r, leaf, table, ToQuotient<V, Permuted>{dst, x, f, {{addend.data, addend.by}}});
+        forward_leaf<V>(r, leaf, table, ToQuotient<V, Permuted>{dst, x, f, {{addend.data, addend.by}}}, ahead);
     }
 }
 
@@ -233,8 +230,7 @@ template <class V, int Count, bool kPermuted, bool kMore>
 }
 
 template <class V>
-void gadget(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& modulus) {
-    const typename V::Mod m(modulus);
+void gadget_range(const GadgetProduct& g, std::size_t start, std::size_t length, const typename V::Mod& m) {
     for (std::size_t from = 0; from < g.count; from += kMostTerms) {
         const std::size_t terms = g.count - from < kMostTerms ? g.count - from : kMostTerms;
         with_count(terms, [&](auto count) {
@@ -246,6 +242,38 @@ void gadget(const GadgetProduct& g, std::size_t start, std::size_t length, const
                           : gadget_terms<V, count, true, true>(g, from, start, length, m);
             }
         });
+    }
+}
+
+template <class V>
+void gadget(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& modulus) {
+    gadget_range<V>(g, start, length, typename V::Mod(modulus));
+}
+
+// Keys are read once and come from main memory; the next chunk's are fetched while this one's digits are transformed, and so
+// are finished digits where a permutation makes their order hard to guess for the processor.
+template <class V>
+void leaf_of_products(const GadgetProduct& g, u64* const* work, std::size_t leaf, const NttTable& table) {
+    const typename V::Mod m(table.modulus);
+    const std::size_t size = std::size_t{1} << leaf_log(table.log_n);
+    const std::size_t chunk = size < kChunk ? size : kChunk;
+    const auto source = [&](std::size_t at) { return g.by == nullptr ? at : g.by->source_of(at); };
+    for (std::size_t d = 0; work != nullptr && d < g.count; ++d) {
+        if (work[d] != nullptr) forward_inner<V>(work[d], source(leaf * size) / size, table, m);
+    }
+    for (std::size_t at = leaf * size; at < (leaf + 1) * size; at += chunk) {
+        const std::size_t from = source(at) / chunk * chunk;
+        const std::size_t next = at + chunk < table.n() ? source(at + chunk) / chunk * chunk : 0;
+        for (std::size_t d = 0; d < g.count; ++d) {
+            fetch(g.key_b[d] + at + chunk, chunk);
+            fetch(g.key_a[d] + at + chunk, chunk);
+            if (work != nullptr && work[d] != nullptr) {
+                forward_tails<V>(work[d], from, from + chunk, table, m, ToLazies<V>{work[d]});
+            } else if (g.by != nullptr) {
+                fetch(g.digits[d] + next, chunk);
+            }
+        }
+        gadget_range<V>(g, at, chunk, m);
     }
 }
 

@@ -36,6 +36,13 @@ struct Addend {
     const Permutation* by = nullptr;
 };
 
+// Memory that is wanted soon: `count` arrays, of which a leaf's worth is fetched into the second-level cache while a
+// leaf is transformed. Keys are read once and come from main memory; this hides them behind the arithmetic.
+struct Ahead {
+    const u64* const* arrays = nullptr;
+    std::size_t count = 0;
+};
+
 struct Kernels {
     // Residues in, residues out; dst may be src.
     void (*forward)(u64* dst, const u64* src, const NttTable& table);
@@ -61,10 +68,12 @@ struct Kernels {
     // contiguous run of 2^leaf_log positions of the result.
     void (*forward_converted)(u64* dst, const Conversion& c, const NttTable& table);
     void (*leaf_to_residues)(u64* data, std::size_t leaf, const NttTable& table);
-    void (*leaf_to_lazies)(u64* data, std::size_t leaf, const NttTable& table);  // digits, for `gadget`
+    // One leaf of a gadget product. work[d] is digit d's buffer where its transform has leaves to do, and null where it is
+    // finished; a null `work` says that all are.
+    void (*leaf_of_products)(const GadgetProduct& g, u64* const* work, std::size_t leaf, const NttTable& table);
     // dst = (x − transform of r)·factor + addend
     void (*leaf_to_quotient)(u64* dst, u64* r, std::size_t leaf, const NttTable& table, const u64* x,
-                             const Factor& factor, const Addend& addend);
+                             const Factor& factor, const Addend& addend, const Ahead& ahead);
     void (*to_lazies)(u64* dst, const u64* src, std::size_t start, std::size_t length, const Modulus& m);
     void (*gadget)(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& m);
 

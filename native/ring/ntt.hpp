@@ -8,6 +8,7 @@
 // A Source says where a pass gets its values, a Sink what becomes of the results; fused kernels plug in their own.
 #pragma once
 
+#include "ring/kernels.hpp"
 #include "ring/ntt_plan.hpp"
 #include "ring/table.hpp"
 
@@ -201,24 +202,49 @@ inline void forward_outer(u64* data, const NttTable& table) {
     }
 }
 
-// The remaining passes on one leaf, in place, the last one into the sink.
-template <class V, class Sink>
-inline void forward_leaf(u64* data, std::size_t leaf, const NttTable& table, Sink sink) {
-    const typename V::Mod m(table.modulus);
+[[gnu::always_inline]] inline void fetch(const u64* data, std::size_t words) {
+    for (std::size_t i = 0; i < words; i += 8) __builtin_prefetch(data + i, 0, 2);
+}
+
+// The remaining passes but the last on one leaf, in place.
+template <class V>
+inline void forward_inner(u64* data, std::size_t leaf, const NttTable& table, const typename V::Mod& m) {
     const Schedule schedule = make_schedule<V>(table.log_n);
     const int size_log = leaf_log(table.log_n);
     const std::size_t start = leaf << size_log;
-    const std::size_t end = start + (std::size_t{1} << size_log);
     int length_log = table.log_n - schedule.log[0];
     for (int pass = 1; pass < schedule.count; ++pass) {
         if (length_log <= size_log) {
+            const std::size_t end = start + (std::size_t{1} << size_log);
             forward_pass<V>(data, start, end, schedule.log[pass], length_log, table, m);
         }
         length_log -= schedule.log[pass];
     }
-    const std::size_t first_block = table.n() >> V::kTailLog;
-    for (std::size_t at = start; at < end; at += std::size_t{1} << V::kTailLog) {
-        forward_tail<V>(at, first_block + (at >> V::kTailLog), table.forward, m, Lazies<V>{data}, sink);
+}
+
+// The last pass over words [start, end), into the sink.
+template <class V, class Sink>
+[[gnu::always_inline]] inline void forward_tails(u64* data, std::size_t start, std::size_t end, const NttTable& table,
+                                                 const typename V::Mod& m, Sink sink) {
+    constexpr std::size_t size = std::size_t{1} << V::kTailLog;
+    const std::size_t first_block = table.n() / size;
+    for (std::size_t at = start; at < end; at += size) {
+        forward_tail<V>(at, first_block + at / size, table.forward, m, Lazies<V>{data}, sink);
+    }
+}
+
+// Fused kernels turn to what follows after this many words, which are then still in the first-level cache.
+constexpr std::size_t kChunk = 128;
+
+template <class V, class Sink>
+inline void forward_leaf(u64* data, std::size_t leaf, const NttTable& table, Sink sink, const Ahead& ahead = {}) {
+    const typename V::Mod m(table.modulus);
+    forward_inner<V>(data, leaf, table, m);
+    const std::size_t size = std::size_t{1} << leaf_log(table.log_n);
+    const std::size_t chunk = size < kChunk ? size : kChunk;
+    for (std::size_t at = leaf * size; at < (leaf + 1) * size; at += chunk) {
+        for (std::size_t a = 0; a < ahead.count; ++a) fetch(ahead.arrays[a] + at % size, chunk);
+        forward_tails<V>(data, at, at + chunk, table, m, sink);
     }
 }
 
