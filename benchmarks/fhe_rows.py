@@ -63,8 +63,8 @@ class Times(NamedTuple):
 
 
 def timed(calls: list[Callable[[], object]], budget_s: float) -> list[Times]:
-    """Milliseconds of each: blocks of `BLOCK` calls in turn until the budget is spent, two at least. A block's first call
-    does not count, because whoever ran before has left the caches full of its own."""
+    """Milliseconds of each: blocks of `BLOCK` calls in turn until the budget is spent, two at least. A block's first
+    call does not count, because whoever ran before has left the caches full of its own."""
     times: list[list[float]] = [[] for _ in calls]
     begun = time.perf_counter()
     while len(times[0]) < 2 * BLOCK or (time.perf_counter() - begun < budget_s and len(times[0]) < 100 * BLOCK):
