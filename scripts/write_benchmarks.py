@@ -60,7 +60,7 @@ def main() -> None:
     """Read the document named on the command line and write the page."""
     report = json.loads(Path(sys.argv[1]).read_text())
     machine = report["machine"]
-    parts = [_HEAD.format(**machine), _RELAY, _relay(report["relay"])]
+    parts = [_HEAD.format(**machine), report.get("note", ""), _RELAY, _relay(report["relay"])]
     if report.get("profile"):
         parts += [_PROFILE, _table(("part", "share"), ((r["part"], f"{r['share']:.0%}") for r in report["profile"]))]
     parts += [_START, _start(report["cold-start"], report["footprint"])]
