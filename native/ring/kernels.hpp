@@ -81,6 +81,7 @@ struct Kernels {
     Factor (*encode)(u64 w, const Modulus& m);
     int radix_bits;      // sums of products come out of "finish" divided by 2^radix_bits
     int lanes;
+    bool computes_lane_factors;  // second halves are needed only for the levels above the lanes
     bool residues_are_lazies;  // else digits must go through to_lazies
     int smallest_log_n;  // below this, use the scalar kernels
 };

@@ -36,6 +36,7 @@ constexpr Kernels make_kernels() {
     k.encode = V::encode;
     k.radix_bits = V::kRadixBits;
     k.lanes = V::kLanes;
+    k.computes_lane_factors = V::kComputesLaneFactors;
     k.residues_are_lazies = !V::kSigned;
     k.smallest_log_n = V::kTailLog + 1;
     return k;
