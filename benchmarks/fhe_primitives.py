@@ -1,9 +1,10 @@
 """`python -m benchmarks.fhe_primitives --json out.json`: the encrypted core beside Lattigo and SEAL, in the same run.
 
 Each setting runs in a process of its own that is pinned before anything is loaded: to one core with our code on one
-thread and the peers on theirs, then to two cores with our code on two threads (peers do not thread one operation). Our
-call and a peer's alternate, and the median of each counts. Rows carry `name, n, limbs, threads, ours_ms, peer, peer_ms,
-ratio`; `ratio` is peer over ours, so 5 means five times faster. Targets stand beside it; the floor is in `fhe_floor`.
+thread and the peers on theirs, then to two cores with our code on two threads (peers do not thread one operation).
+Blocks of our calls and of each peer's alternate, and medians count. Rows carry `name, n, limbs, threads, ours_ms, peer,
+peer_ms, ratio`; `ratio` is peer over ours, so 5 means five times faster. Targets stand beside it; the floor is in
+`fhe_floor`.
 """
 
 from __future__ import annotations
@@ -58,43 +59,56 @@ def _child(name: str, threads: int, seconds: float, backend: str | None) -> dict
     return result
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """For people; every row with its floor, sizes and error."""
-    head = (
-        "operation",
-        "N",
-        "limbs",
-        "thr",
-        "ours ms",
-        "peer",
-        "peer ms",
-        "ratio",
-        "goal",
-        "×floor",
-        "keys MB",
-        "error",
+COLUMNS = (
+    "operation",
+    "N",
+    "limbs",
+    "threads",
+    "ours ms",
+    "peer",
+    "peer ms",
+    "ratio",
+    "goal",
+    "× floor",
+    "keys MB",
+    "error",
+)
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row as text; what sets the floor is b(utterflies) or B(ytes)."""
+    letter = "B" if row["floor_by"] == "bytes" else "b"
+    return (
+        row["name"],
+        f"2^{row['n'].bit_length() - 1}",
+        row["limbs"],
+        str(row["threads"]),
+        f"{row['ours_ms']:.3f}",
+        (row["peer"] or "").partition(" ")[0],
+        f"{row['peer_ms']:.2f}" if row["peer_ms"] else "",
+        f"{row['ratio']:.1f}" if row["ratio"] else "",
+        f"{row['target']:g}" if row["target"] else "",
+        f"{row['times_floor']:.1f} {letter}" if row["times_floor"] else "",
+        f"{row['key_bytes'] / 1e6:.1f}" if row["key_bytes"] else "",
+        f"{row['error']:.1e}" if row["error"] else "",
     )
-    lines = [head]
-    for r in rows:
-        megabytes = f"{r['key_bytes'] / 1e6:.1f}" if r["key_bytes"] else ""
-        lines.append(
-            (
-                r["name"],
-                f"2^{r['n'].bit_length() - 1}",
-                r["limbs"],
-                str(r["threads"]),
-                f"{r['ours_ms']:.3f}",
-                (r["peer"] or "").partition(" ")[0],
-                f"{r['peer_ms']:.2f}" if r["peer_ms"] else "",
-                f"{r['ratio']:.1f}" if r["ratio"] else "",
-                f"{r['target']:g}" if r["target"] else "",
-                f"{r['times_floor']:.1f} {r['floor_by'][:1]}" if r["times_floor"] else "",
-                megabytes,
-                f"{r['error']:.1e}" if r["error"] else "",
-            )
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """For a terminal."""
+    lines = [COLUMNS, *map(cells, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """For docs/benchmarks.md: the machine, the settings, the table, what it says together and what it lacks."""
+    where = report["machine"]
+    lines = [f"{where['cpu']}, {where['cores']} cores, load {where['load_before']} before the run.", ""]
+    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in report["rows"]]
+    lines += ["", *(f"- {line}" for line in report["findings"])]
+    return "\n".join([*lines, *(f"- left out: {line}" for line in report["left_out"])]) + "\n"
 
 
 def findings(rows: list[dict[str, Any]]) -> list[str]:
@@ -120,6 +134,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the document here")
+    parser.add_argument("--markdown", type=Path, help="write the table of docs/benchmarks.md here")
     parser.add_argument("--seconds", type=float, default=2.0, help="time budget of each row and peer")
     parser.add_argument("--backend", help="the fastest that is there, unless said")
     parser.add_argument("--only", choices=PRESETS, help="one preset")
@@ -129,6 +144,8 @@ def main() -> None:
     report = measure(given.seconds, presets, (given.threads,) if given.threads else (1, 2), given.backend)
     print(table(report["rows"]))
     print("\n".join([*report["findings"], *(f"left out: {line}" for line in report["left_out"])]))
+    if given.markdown:
+        given.markdown.write_text(markdown(report))
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -46,6 +46,7 @@ TARGETS = {
 HOISTED = 8
 DIAGONALS = 64
 DEGREE = 31
+BLOCK = 4
 HEXL_NTT_US = 33.6
 """The design's measurement of HEXL's forward transform at 2^15; HEXL is in no wheel, so it is not rerun."""
 
@@ -62,16 +63,17 @@ class Times(NamedTuple):
 
 
 def timed(calls: list[Callable[[], object]], budget_s: float) -> list[Times]:
-    """Milliseconds of each, called in turn until the budget is spent, at least five times, after one call apart."""
-    for call in calls:
-        call()
+    """Milliseconds of each: blocks of `BLOCK` calls in turn until the budget is spent, two at least. A block's first
+    call does not count, because whoever ran before has left the caches full of its own."""
     times: list[list[float]] = [[] for _ in calls]
     begun = time.perf_counter()
-    while len(times[0]) < 5 or (time.perf_counter() - begun < budget_s and len(times[0]) < 400):
+    while len(times[0]) < 2 * BLOCK or (time.perf_counter() - begun < budget_s and len(times[0]) < 100 * BLOCK):
         for own, call in zip(times, calls, strict=True):
-            start = time.perf_counter()
             call()
-            own.append((time.perf_counter() - start) * 1e3)
+            for _ in range(BLOCK):
+                start = time.perf_counter()
+                call()
+                own.append((time.perf_counter() - start) * 1e3)
     return [Times(statistics.median(own), min(own)) for own in times]
 
 

@@ -38,7 +38,8 @@ def measure(seconds: float) -> list[dict[str, Any]]:
         load.start()
         load.join(seconds + 5)  # the direct twin runs first
         options = ["--gil", "--rate", "500", "--format", "raw", "--duration", str(int(seconds))]
-        subprocess.run([command, "record", *options, "--output", str(raw), "--pid", str(paths.pid)], check=True)
+        arguments = [command, "record", *options, "--output", str(raw), "--pid", str(paths.pid)]
+        subprocess.run(arguments, check=True, capture_output=True)
         load.join()
         return _shares(raw.read_text())
 

@@ -28,13 +28,13 @@ from lattice.sealing.stream import (
     decode_error,
     decode_frame,
 )
-from tests.harness import LiveGateway, ScriptedRuntime
+from tests.harness import GatewayClient, LiveGateway, ScriptedRuntime
 
 CHAT = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "two and two?"}]
 
 
-def sdk(live: LiveGateway, **kwargs: Any) -> openai.AsyncOpenAI:
+def sdk(live: GatewayClient, **kwargs: Any) -> openai.AsyncOpenAI:
     """OpenAI's own client, unmodified and with its default retries."""
     return openai.AsyncOpenAI(**{"base_url": f"{live.url}/v1", "api_key": live.secret, **kwargs})
 
@@ -42,7 +42,7 @@ def sdk(live: LiveGateway, **kwargs: Any) -> openai.AsyncOpenAI:
 # --- money and counters ------------------------------------------------------------------------------------------
 
 
-async def fund(live: LiveGateway, micro: int, account: str | None = None) -> None:
+async def fund(live: GatewayClient, micro: int, account: str | None = None) -> None:
     """Grant credits to an account, the owner's by default."""
     if account is None:
         account = (await live.call("GET", "/v1/account"))[1]["id"]
@@ -59,7 +59,7 @@ async def hosted(live: LiveGateway, credits: int = 10_000_000) -> ScriptedRuntim
     return runtime
 
 
-async def new_account(live: LiveGateway, **wanted: Any) -> tuple[str, str]:
+async def new_account(live: GatewayClient, **wanted: Any) -> tuple[str, str]:
     """Another account and a key of it with every scope that it can have: `(account, secret)`."""
     status, account = await live.call("POST", "/v1/accounts", {"name": "somebody else"})
     assert status == 201, account
@@ -67,13 +67,13 @@ async def new_account(live: LiveGateway, **wanted: Any) -> tuple[str, str]:
     return account["id"], await live.new_key(account=account["id"], **{"scopes": scopes, **wanted})
 
 
-async def balance(live: LiveGateway) -> tuple[int, int]:
+async def balance(live: GatewayClient) -> tuple[int, int]:
     """Available and held micro-credits of the owner."""
     body = (await live.call("GET", "/v1/credits"))[1]
     return body["available_micro"], body["held_micro"]
 
 
-async def usage_rows(live: LiveGateway) -> list[dict[str, Any]]:
+async def usage_rows(live: GatewayClient) -> list[dict[str, Any]]:
     """The owner's metered answers, newest first."""
     return (await live.call("GET", "/v1/usage"))[1]["data"]
 
@@ -91,7 +91,7 @@ async def require_uncharged(live: LiveGateway) -> None:
     assert not await usage_rows(live)
 
 
-async def counter(live: LiveGateway, name: str, **labels: str) -> float:
+async def counter(live: GatewayClient, name: str, **labels: str) -> float:
     """A sample of `/metrics`, 0 where it was never counted."""
     async with live.http.get(f"{live.url}/metrics") as response:
         text = await response.text()
@@ -248,7 +248,7 @@ class EventReader:
 
 
 @asynccontextmanager
-async def streaming(live: LiveGateway, model: str, **body: Any) -> AsyncIterator[EventReader]:
+async def streaming(live: GatewayClient, model: str, **body: Any) -> AsyncIterator[EventReader]:
     """A streamed chat over plain HTTP, under way while the block runs. Leaving the block hangs up."""
     sent = {"model": model, "messages": QUESTION, "stream": True, **body}
     headers = {"authorization": f"Bearer {live.secret}"}

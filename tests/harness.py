@@ -96,12 +96,11 @@ class RelayRefused(Exception):
         self.code = body.get("error")
 
 
-class LiveGateway:
-    """A gateway that serves on a loopback port."""
+class GatewayClient:
+    """JSON calls to a gateway, wherever it runs, under its owner's key."""
 
-    def __init__(self, gateway: Gateway, secret: str, http: aiohttp.ClientSession) -> None:
-        self.gateway = gateway
-        self.url = gateway.settings.origin
+    def __init__(self, url: str, secret: str, http: aiohttp.ClientSession) -> None:
+        self.url = url
         self.secret = secret
         self.http = http
 
@@ -121,15 +120,23 @@ class LiveGateway:
         body = {"model": model, "messages": [{"role": "user", "content": "two and two?"}], **body}
         return await self.call("POST", "/v1/chat/completions", body, key=key)
 
-    async def audit(self) -> Audit:
-        """The ledger's own check: sums and what is held."""
-        return await self.gateway.store.read(check)
-
     async def new_key(self, **wanted: Any) -> str:
         """Another developer key of the owner's account."""
         status, made = await self.call("POST", "/v1/api-keys", {"name": "test", **wanted})
         assert status == 201, made
         return str(made["secret"])
+
+
+class LiveGateway(GatewayClient):
+    """A gateway that serves on a loopback port of this process."""
+
+    def __init__(self, gateway: Gateway, secret: str, http: aiohttp.ClientSession) -> None:
+        super().__init__(gateway.settings.origin, secret, http)
+        self.gateway = gateway
+
+    async def audit(self) -> Audit:
+        """The ledger's own check: sums and what is held."""
+        return await self.gateway.store.read(check)
 
 
 @asynccontextmanager

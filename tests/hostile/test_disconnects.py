@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -143,6 +144,42 @@ async def test_many_callers_leave_at_once(live: LiveGateway) -> None:
     assert live.gateway.hub.links[runtime.runtime].load == 0
     assert await counter(live, "lattice_works_in_flight") == 0
     await require_uncharged(live)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_callers_that_come_and_go_leave_nothing_on_hold(live: LiveGateway, seed: int) -> None:
+    """At any moment: queued, being leased, handed over, answering. No hold waits for the reaper, no slot is lost."""
+    chance = random.Random(seed)
+    runtime = await hosted(live)
+    runtime.concurrency = 2
+    await runtime.poll_once(announce=True)
+
+    async def serve() -> None:
+        while True:
+            for work in (await runtime.poll()).works:
+                opened = runtime.open(work)
+                await asyncio.sleep(chance.random() / 100)
+                await runtime.frames(opened.frame(b"", 0), opened.final(whole_answer(), Usage(12, 3)))
+
+    async def come_and_go() -> int:
+        asking = asyncio.create_task(live.chat(MODEL))
+        done, _ = await asyncio.wait({asking}, timeout=chance.random() / 10)
+        if done:
+            return asking.result()[0]
+        asking.cancel()
+        return 0
+
+    serving = asyncio.create_task(serve())
+    answers = []
+    for _ in range(4):
+        answers += await asyncio.gather(*(come_and_go() for _ in range(12)))
+    await ended(live)
+    serving.cancel()
+    assert set(answers) <= {0, 200}
+    assert len(await usage_rows(live)) >= answers.count(200)
+    assert live.gateway.hub.links[runtime.runtime].load == 0
+    assert await counter(live, "lattice_works_in_flight") == 0
+    await require_at_rest(live)
 
 
 async def test_a_caller_that_reads_nothing_stops_the_machine(live: LiveGateway, runtime: ScriptedRuntime) -> None:

@@ -9,7 +9,18 @@ import openai
 import pytest
 
 from lattice.core.chat import Usage
-from tests.callers import QUESTION, balance, counter, error_code, hosted, require_at_rest, sdk, streaming, usage_rows
+from tests.callers import (
+    QUESTION,
+    balance,
+    counter,
+    error_code,
+    hosted,
+    require_at_rest,
+    require_uncharged,
+    sdk,
+    streaming,
+    usage_rows,
+)
 from tests.harness import LiveGateway, event, whole_answer
 from tests.hostile.attacks import altered, honest
 
@@ -56,6 +67,19 @@ async def test_frames_after_the_last_one_change_nothing(live: LiveGateway) -> No
     await runtime.frames(final, msgspec.structs.replace(final, sequence=1, tokens=9_999))
     assert (await asking)[0] == 200
     assert [row["completion_tokens"] for row in await usage_rows(live)] == [3]
+
+
+@pytest.mark.parametrize("status", [101, 204, 206, 304])
+async def test_a_reply_cannot_choose_a_status_that_changes_the_framing(live: LiveGateway, status: int) -> None:
+    """A 204 has no body, so its bytes would pass for the next answer on a connection that a proxy shares."""
+    runtime = await hosted(live)
+    smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
+    asking = asyncio.create_task(live.chat(MODEL))
+    opened = runtime.open(await runtime.take())
+    await runtime.frames(opened.final(smuggled, Usage(12, 3), status=status))
+    got, body = await asking
+    assert (got, body["error"]["code"]) == (502, "reply_invalid")
+    await require_uncharged(live)
 
 
 async def test_a_receipt_cannot_charge_more_than_was_held(live: LiveGateway) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import ASGIApp
 
 from lattice import __version__
 from lattice.core.clock import Clock, SystemClock
@@ -22,6 +22,7 @@ from lattice.gateway.catalogue import DEFAULT_PRICES, Catalogue
 from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
 from lattice.gateway.http.boundary import Boundary
+from lattice.gateway.http.dispatch import Dispatch
 from lattice.gateway.http.errors import install_error_handlers
 from lattice.gateway.http.limits import MAX_CONTROL_BODY, BoundedBodies
 from lattice.gateway.http.openapi import describe_hot_routes
@@ -101,27 +102,17 @@ def make_app(gateway: Gateway) -> ASGIApp:
     ):
         control.include_router(router)
     describe_hot_routes(control)
-    hot = [
-        Route("/v1/chat/completions", InferenceEndpoint(gateway, "chat"), methods=["POST"]),
-        Route("/v1/embeddings", InferenceEndpoint(gateway, "embeddings"), methods=["POST"]),
-        *(Route(f"/v1/relay/{name}", _Asgi(getattr(relay, name)), methods=["POST"]) for name in _RELAY),
-    ]
+    hot: dict[str, ASGIApp] = {
+        "/v1/chat/completions": InferenceEndpoint(gateway, "chat"),
+        "/v1/embeddings": InferenceEndpoint(gateway, "embeddings"),
+        "/v1/relay/poll": relay.poll,
+        "/v1/relay/frames": relay.frames,
+        "/v1/relay/renew": relay.renew,
+        "/v1/relay/fail": relay.fail,
+    }
     bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds)
-    inner = Router(hot, default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
-    return Boundary(inner, gateway.clock, gateway.metrics)
-
-
-_RELAY = ("poll", "frames", "renew", "fail")
-
-
-class _Asgi:
-    """Starlette takes functions for request handlers; an object is taken as ASGI."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+    rest = Router(default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
+    return Boundary(Dispatch(hot, rest), gateway.clock, gateway.metrics)
 
 
 @asynccontextmanager
@@ -146,9 +137,8 @@ async def _upkeep_forever(gateway: Gateway) -> None:
     while True:
         await asyncio.sleep(UPKEEP_SECONDS)
         try:
-            await (
-                gateway.hub.sweep()
-            )  # whatever runs here gets its next attempt or its own error before the reaper comes
+            # Whatever runs here gets its next attempt, or its own error, before the reaper comes.
+            await gateway.hub.sweep()
             now = gateway.clock.now_ms()
             for reaped in await gateway.store.write(reap, now):
                 work = gateway.hub.works.get(reaped.work_id)

@@ -34,8 +34,8 @@ def route_personal(
         return None
     offer = link.offer(target.local_model, task)
     if offer is None:
-        wanted = target.local_model or f"a model for {task}"
-        raise LatticeError("model_not_found", f"The machine does not offer {wanted}.")
+        wanted = "that model" if target.local_model else "a model"
+        raise LatticeError("model_not_found", f"The machine does not offer {wanted} for {task}.")
     return Route(link, offer, None, offer.default_max_output_tokens)
 
 

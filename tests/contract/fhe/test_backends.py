@@ -97,6 +97,10 @@ def test_leading_axes_are_a_batch(backend: Backend) -> None:
     equal(backend.mul_add(x, y, y, primes), REFERENCE.mul_add(x, y, y, primes))
     equal(backend.mul_scalar(x, [5, 6, 7], primes), REFERENCE.mul_scalar(x, [5, 6, 7], primes))
     equal(backend.automorphism_ntt(x, 5), REFERENCE.automorphism_ntt(x, 5))
+    one = tensor((n,), primes, seed=3)
+    for name in ("add", "sub", "mul"):
+        equal(getattr(backend, name)(x, one, primes), getattr(REFERENCE, name)(x, one, primes))
+    equal(backend.mul_add(x, y, one, primes), REFERENCE.mul_add(x, y, one, primes))
     kept, dropped = primes[:2], primes[2:]
     equal(backend.mod_down(x, kept, dropped), REFERENCE.mod_down(x, kept, dropped))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import fhe_floor as floor
-from benchmarks.fhe_primitives import findings, table
+from benchmarks.fhe_primitives import findings, markdown, table
+
 from lattice.fhe.ckks.presets import preset
 
 
@@ -44,6 +45,15 @@ def test_findings_judge_targets() -> None:
     assert "MISSED rotation key generation" in said
     assert "MISSED rotation N" not in said
     assert len(table(rows).splitlines()) == 5
+    report = {
+        "machine": {"cpu": "abacus", "cores": 2, "load_before": 0.0},
+        "rows": rows,
+        "findings": [],
+        "left_out": [],
+    }
+    assert "| rotation | 2^15 | 16+3 | 1 | 10.000 | Lattigo | 50.00 | 5.0 | 4 | 2.0 b | 0.0 | 1.0e-09 |" in markdown(
+        report
+    )
 
 
 def test_the_floor_counts_what_a_key_switch_must_do() -> None:

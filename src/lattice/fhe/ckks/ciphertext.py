@@ -6,7 +6,7 @@ that a mismatch is a typed error with the numbers in it and never a wrong result
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
@@ -30,7 +30,7 @@ class Plaintext:
     params_id: str
     level: int
     scale: Fraction
-    poly: Residues
+    poly: Residues = field(repr=False)
     """`[limbs, N]`, NTT form."""
     encoding: Encoding = Encoding.SLOTS
 
@@ -42,7 +42,7 @@ class Ciphertext:
     params_id: str
     level: int
     scale: Fraction
-    components: Residues
+    components: Residues = field(repr=False)
     """`[components, limbs, N]`, NTT form."""
     encoding: Encoding = Encoding.SLOTS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -69,8 +69,8 @@ class EvaluationKey:
 
     params_id: str
     spec: KeySpec
-    seed: bytes
-    b: Residues
+    seed: bytes = field(repr=False)
+    b: Residues = field(repr=False)
     """`[digits, limbs, N]` over Q_level ∪ P, NTT form."""
 
     @property

@@ -6,7 +6,7 @@ that of rounding, about a hundred times below that of encrypting over Q.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
@@ -19,8 +19,8 @@ class PublicKey:
     """Public. The uniform half is a seed."""
 
     params_id: str
-    seed: bytes
-    b: Residues
+    seed: bytes = field(repr=False)
+    b: Residues = field(repr=False)
     """`[limbs of Q ∪ P, N]`, NTT form."""
 
     def check(self, params: ParameterSet) -> None:

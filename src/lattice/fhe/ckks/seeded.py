@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -21,8 +21,8 @@ class SeededCiphertext:
     params_id: str
     level: int
     scale: Fraction
-    seed: bytes
-    c0: Residues
+    seed: bytes = field(repr=False)
+    c0: Residues = field(repr=False)
     """`[limbs, N]`, NTT form."""
     encoding: Encoding = Encoding.SLOTS
 

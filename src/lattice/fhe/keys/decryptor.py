@@ -25,6 +25,7 @@ from lattice.fhe.hal.backend import Backend
 from lattice.fhe.keys.evaluation import recompute_bound
 from lattice.fhe.keys.sampling import SecretSource, wipe
 from lattice.fhe.keys.secret import SecretKey
+from lattice.fhe.ring.modulus import reduce_signed
 
 TAIL = 6.5
 """Deviations that a Gaussian coefficient does not exceed, but for 10^-10."""
@@ -83,9 +84,10 @@ class Decryptor:
         sigma = sqrt(12.0 * shared_results) * 2.0 ** (statistical_bits / 2) * error_bound
         moduli = self.params.q_moduli(plaintext.level)
         self._check_room(sigma, plaintext)
-        noise = integral_residues(SecretSource().gaussian(self.params.n, sigma), moduli)
+        high, low = SecretSource().gaussian(self.params.n, sigma)
+        noise = self.backend.add(integral_residues(high, moduli), reduce_signed(low, moduli), moduli)
         flooded = self.backend.add(plaintext.poly, self.backend.ntt(noise, moduli, self.params.n), moduli)
-        wipe(noise)
+        wipe(high, low, noise)
         return self.encoder.decode_poly(flooded, plaintext.level, plaintext.scale, plaintext.encoding)[..., :count]
 
     def _check_room(self, sigma: float, plaintext: Plaintext) -> None:

@@ -127,5 +127,6 @@ class PublicKeyEncryptor(_Encrypting):
         for number, half in enumerate((b, a)):
             error = self._transformed(source.error(n, eta, number), moduli)
             wide[number] = self.backend.mul_add(error, half, u, moduli)
+            wipe(error)
         wipe(u)
         return self.backend.mod_down(wide, q_moduli, special) if special else wide

@@ -58,8 +58,9 @@ class KeyGenerator:
         moduli, seed = self.params.primes(), fresh_seed()
         s = secret.ntt(moduli, self.backend)
         a = public_uniform(self.params, seed, self.params.max_level)
-        b = self.backend.sub(self._error(SecretSource(), moduli), self.backend.mul(a, s, moduli), moduli)
-        wipe(s)
+        error, masked = self._error(SecretSource(), moduli), self.backend.mul(a, s, moduli)
+        b = self.backend.sub(error, masked, moduli)
+        wipe(s, error, masked)
         return PublicKey(self.params.id, seed, b)
 
     def evaluation_key(self, secret: SecretKey, spec: KeySpec) -> EvaluationKey:
@@ -74,11 +75,12 @@ class KeyGenerator:
         b = np.empty((len(plan.digits), len(moduli), self.params.n), dtype=np.uint64)
         for digit, (start, end) in enumerate(plan.digits):
             masked = self.backend.mul(key_uniform(self.params, spec, seed, digit), s, moduli)
-            b[digit] = self.backend.sub(self._error(source, moduli, digit), masked, moduli)
+            error = self._error(source, moduli, digit)
+            b[digit] = self.backend.sub(error, masked, moduli)
             primes = moduli[start:end]
             lifted = self.backend.mul_scalar(target[start:end], [total % q for q in primes], primes)
             b[digit, start:end] = self.backend.add(b[digit, start:end], lifted, primes)
-            wipe(masked, lifted)
+            wipe(masked, error, lifted)
         wipe(s, target)
         return EvaluationKey(self.params.id, spec, seed, b)
 

@@ -38,6 +38,10 @@ def wipe(*buffers: NDArray[Any]) -> None:
             buffer.fill(0)
 
 
+WHOLE_BITS = 45
+"""Deviations up to 2^45 are sampled to the last unit in doubles."""
+
+
 class SecretSource:
     """The secret randomness of one object: a fresh seed whose streams are told apart by type and number."""
 
@@ -52,9 +56,16 @@ class SecretSource:
         """Centred binomial."""
         return centred_binomial(KeyStream(self._seed, Stream.ERROR, number), n, eta)
 
-    def gaussian(self, n: int, sigma: float) -> NDArray[np.float64]:
-        """Rounded normal values as doubles."""
-        return rounded_gaussian(KeyStream(self._seed, Stream.FLOOD), n, sigma)
+    def gaussian(self, n: int, sigma: float) -> tuple[NDArray[np.float64], Small]:
+        """Rounded normal values of any width: an integral double and a small integer to add to it.
+
+        A wide double has no low bits, which would leave those of the result unmasked; so they are drawn apart.
+        """
+        spare = max(0, int(sigma).bit_length() - WHOLE_BITS)
+        step = 2.0**spare
+        high = rounded_gaussian(KeyStream(self._seed, Stream.FLOOD), n, sigma / step) * step
+        low = KeyStream(self._seed, Stream.FLOOD, 1).words(n) & np.uint64((1 << spare) - 1)
+        return high, low.view(np.int64)
 
 
 def ternary(stream: KeyStream, n: int) -> Small:

@@ -58,10 +58,11 @@ class SecretKey:
         """s in NTT form over these primes; each prime is transformed once. A copy that the caller wipes."""
         missing = [q for q in moduli if q not in self._evaluations]
         if missing:
-            residues = reduce_signed(self.coefficients().astype(np.int64), missing)
+            wide = self.coefficients().astype(np.int64)
+            residues = reduce_signed(wide, missing)
             for q, limb in zip(missing, transforms.ntt(residues, missing, self.params.n), strict=True):
                 self._evaluations[q] = limb
-            wipe(residues)
+            wipe(wide, residues)
         self.coefficients()
         return np.stack([self._evaluations[q] for q in moduli])
 

@@ -48,13 +48,16 @@ def seal_with_passphrase(secret: SecretKey, passphrase: str, *, log_cost: int = 
         raise LatticeError("secret_locked", f"The cost 2^{log_cost} is outside 2^{MIN_LOG_COST} … 2^{MAX_LOG_COST}.")
     salt = os.urandom(SALT_BYTES)
     header = SecretHeader(secret.key_id, log_cost, salt.hex(), header_of(secret.params))
-    return _seal(secret, header, _stretch(passphrase, salt, log_cost))
+    key = _stretch(passphrase, salt, log_cost)
+    sealed = _seal(secret, header, key.data)
+    wipe(key)
+    return sealed
 
 
 def seal_with_key(secret: SecretKey, wrapping_key: bytes) -> bytes:
     """Encrypt under 32 bytes from an OS keyring."""
     _check_key(wrapping_key)
-    return _seal(secret, SecretHeader(secret.key_id, 0, "", header_of(secret.params)), wrapping_key)
+    return _seal(secret, SecretHeader(secret.key_id, 0, "", header_of(secret.params)), memoryview(wrapping_key))
 
 
 def open_with_passphrase(data: bytes | memoryview, passphrase: str) -> SecretKey:
@@ -68,7 +71,11 @@ def open_with_passphrase(data: bytes | memoryview, passphrase: str) -> SecretKey
         raise invalid("The salt is malformed.") from None
     if len(salt) != SALT_BYTES:
         raise invalid("The salt is malformed.")
-    return _open(header, body, _stretch(passphrase, salt, header.log_cost))
+    key = _stretch(passphrase, salt, header.log_cost)
+    try:
+        return _open(header, body, key.data)
+    finally:
+        wipe(key)
 
 
 def open_with_key(data: bytes | memoryview, wrapping_key: bytes) -> SecretKey:
@@ -77,7 +84,7 @@ def open_with_key(data: bytes | memoryview, wrapping_key: bytes) -> SecretKey:
     header, body = read_frame(data, Kind.SECRET_KEY, SecretHeader)
     if header.log_cost or header.salt:
         raise invalid("The key was sealed with a passphrase.")
-    return _open(header, body, wrapping_key)
+    return _open(header, body, memoryview(wrapping_key))
 
 
 def _check_key(wrapping_key: bytes) -> None:
@@ -85,11 +92,13 @@ def _check_key(wrapping_key: bytes) -> None:
         raise LatticeError("secret_locked", f"A wrapping key has {KEY_BYTES} bytes, not {len(wrapping_key)}.")
 
 
-def _stretch(passphrase: str, salt: bytes, log_cost: int) -> bytes:
-    return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log_cost, r=8, p=1).derive(passphrase.encode())
+def _stretch(passphrase: str, salt: bytes, log_cost: int) -> NDArray[np.uint8]:
+    key = np.empty(KEY_BYTES, dtype=np.uint8)
+    Scrypt(salt=salt, length=KEY_BYTES, n=1 << log_cost, r=8, p=1).derive_into(passphrase.encode(), key.data)
+    return key
 
 
-def _seal(secret: SecretKey, header: SecretHeader, key: bytes) -> bytes:
+def _seal(secret: SecretKey, header: SecretHeader, key: memoryview) -> bytes:
     plain = _pack(secret.coefficients())
     nonce = os.urandom(NONCE_BYTES)
     sealed = AESGCM(key).encrypt(nonce, plain.data, msgspec.json.encode(header))
@@ -97,14 +106,14 @@ def _seal(secret: SecretKey, header: SecretHeader, key: bytes) -> bytes:
     return write_frame(Kind.SECRET_KEY, header, nonce, sealed)
 
 
-def _open(header: SecretHeader, body: memoryview, key: bytes) -> SecretKey:
+def _open(header: SecretHeader, body: memoryview, key: memoryview) -> SecretKey:
     params = from_header(header.params)
     size = params.n // 4
     expect_body(body, NONCE_BYTES + size + TAG_BYTES)
     plain = np.empty(size, dtype=np.uint8)
     nonce, sealed = body[:NONCE_BYTES], body[NONCE_BYTES:]
     try:
-        plain[:] = np.frombuffer(AESGCM(key).decrypt(nonce, sealed, msgspec.json.encode(header)), dtype=np.uint8)
+        AESGCM(key).decrypt_into(nonce, sealed, msgspec.json.encode(header), plain.data)
     except InvalidTag:
         raise LatticeError("secret_locked", "The passphrase or the wrapping key is wrong.") from None
     coefficients = _unpack(plain)
@@ -124,4 +133,6 @@ def _pack(coefficients: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.int8]:
     fields = packed[:, None] >> np.arange(0, 8, 2, dtype=np.uint8) & np.uint8(3)
-    return fields.ravel().view(np.int8) - np.int8(1)
+    out: NDArray[np.int8] = fields.ravel().view(np.int8) - np.int8(1)
+    wipe(fields)
+    return out

@@ -113,9 +113,13 @@ def reduce(x: Residues, moduli: Sequence[int]) -> Residues:
 
 
 def reduce_signed(x: NDArray[np.int64], moduli: Sequence[int]) -> Residues:
-    """Small signed integers `[…, N]` as residues `[…, limbs, N]`."""
-    q = column(tuple(moduli)).view(np.int64)
-    return np.remainder(x[..., None, :], q).view(np.uint64)
+    """Signed integers `[…, N]` as residues `[…, limbs, N]`."""
+    q, limbs = column(tuple(moduli)), x[..., None, :]
+    if max(int(x.max(initial=0)), -int(x.min(initial=0))) < min(moduli):
+        wrapped = np.ascontiguousarray(limbs).view(np.uint64)
+        out: Residues = np.minimum(wrapped, wrapped + q)
+        return out
+    return np.remainder(limbs, q.view(np.int64)).view(np.uint64)
 
 
 def centre(x: Residues, q: int) -> NDArray[np.int64]:

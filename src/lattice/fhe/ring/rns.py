@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lattice.fhe.ring.modulus import Reals, Residues, add, as_float, centre, column, mul_scalar, reduce, sub
+from lattice.fhe.ring.modulus import Reals, Residues, add, centre, mul_scalar, reduce_signed, sub
 from lattice.fhe.ring.modulus import mul as mul_mod
 from lattice.fhe.ring.ntt import Transforms
 
@@ -105,19 +105,17 @@ def to_integers(x: Residues, moduli: Sequence[int]) -> list[int]:
 
 
 def mixed_radix(x: Residues, moduli: Sequence[int]) -> list[NDArray[np.int64]]:
-    """Centred digits e_k with x = e_0 + e_1·q_0 + e_2·q_0·q_1 + …: small numbers have zero high digits (Garner)."""
+    """Centred digits e_k with x = e_0 + e_1·q_0 + e_2·q_0·q_1 + … (Garner). Small numbers have zero high digits, which
+    cost nothing."""
     moduli = tuple(moduli)
     digits: list[NDArray[np.int64]] = []
-    rest = x.copy()
     for k, q in enumerate(moduli):
-        digit = centre(rest[..., k, :], q)
-        digits.append(digit)
-        later = moduli[k + 1 :]
-        if later:
-            signed = np.remainder(digit[..., None, :], column(later).view(np.int64)).view(np.uint64)
-            rest[..., k + 1 :, :] = mul_scalar(
-                sub(rest[..., k + 1 :, :], signed, later), [pow(q, -1, p) for p in later], later
-            )
+        rest = x[..., k : k + 1, :]
+        for j, digit in enumerate(digits):
+            if digit.any():
+                known = mul_scalar(reduce_signed(digit, (q,)), [prod(moduli[:j])], (q,))
+                rest = sub(rest, known, (q,))
+        digits.append(centre(mul_scalar(rest, [pow(prod(moduli[:k]), -1, q)], (q,))[..., 0, :], q))
     return digits
 
 
@@ -132,14 +130,12 @@ def to_floats(x: Residues, moduli: Sequence[int]) -> Reals:
 
 __all__ = [
     "ConversionTable",
-    "as_float",
     "conversion_table",
     "convert",
     "from_integers",
     "mixed_radix",
     "mod_down",
     "mod_up",
-    "reduce",
     "to_floats",
     "to_integers",
 ]

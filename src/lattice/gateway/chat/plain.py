@@ -158,6 +158,9 @@ class Reply:
             receipt = self._gateway.works.verify(self._ticket, frame, self._opener.ciphertext_hash)
             if (receipt.usage, receipt.status) != (opened.trailer.usage, opened.trailer.status):
                 raise LatticeError("receipt_invalid", "The receipt's usage or status is not the sealed reply's.")
+            if opened.trailer.status != 200 and opened.trailer.status < 400:
+                # 204 with a body, for instance, would be read as the start of the next answer on the connection.
+                raise LatticeError("reply_invalid", "The reply's status is neither 200 nor an error.")
         return opened
 
     async def _finish(self, trailer: Trailer, result: bytes | None) -> None:

@@ -39,7 +39,6 @@ class Boundary:
             return
         request_id = new_id(Prefix.REQUEST, self._clock.now_ms())
         scope.setdefault("state", {})["request_id"] = request_id
-        scope["app"] = self  # so that Starlette's router raises its 405 instead of answering in plain text
         id_header = (b"x-request-id", request_id.encode())
         status = 0
         begun = time.perf_counter()
@@ -65,7 +64,7 @@ class Boundary:
                 await send_error(send_with_id, failure, scope["path"], kept_headers(error))
         finally:
             self._metrics.request(scope["method"], scope["path"], status, time.perf_counter() - begun)
-            _log.debug("request", request_id=request_id, method=scope["method"], path=scope["path"], status=status)
+            _log.debug("request", request_id=request_id, method=scope["method"], route=_route(scope), status=status)
 
 
 def as_lattice_error(error: BaseException) -> LatticeError:
@@ -111,6 +110,16 @@ async def send_error(
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _route(scope: Scope) -> str:
+    """The route's own pattern: what a caller writes into a path may be a secret or a prompt, and stays out of logs."""
+    route = scope.get("route")
+    if route is not None:
+        return str(route.path)
+    if "hot_route" in scope:
+        return str(scope["hot_route"])
+    return str(scope["path"]) if "endpoint" in scope else "unmatched"
 
 
 def _where(error: BaseException) -> str:

@@ -63,6 +63,16 @@ def test_flooding_is_normal(sigma: float) -> None:
     assert np.allclose(inside, [0.6827, 0.9545, 0.9973], atol=tolerance)
 
 
+def test_wide_flooding_has_low_bits_too() -> None:
+    high, low = SecretSource().gaussian(4096, 2.0**60)
+    assert not (high % 2.0**15).any()
+    assert len(np.unique(low)) > 3000
+    assert low.min() >= 0
+    assert 2**15 < low.max() < 2**17
+    assert 0.9 < (high.std() / 2.0**60) < 1.1
+    assert not SecretSource().gaussian(64, 2.0**30)[1].any()
+
+
 def test_every_source_has_its_own_randomness() -> None:
     assert not np.array_equal(SecretSource().ternary(64), SecretSource().ternary(64))
     source = SecretSource()

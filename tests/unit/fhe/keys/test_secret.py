@@ -26,6 +26,13 @@ def test_it_says_whose_it_is_and_nothing_else(secret: SecretKey) -> None:
     assert not hasattr(secret, "__dict__")
 
 
+def test_a_decryption_is_not_shown_either(secret: SecretKey) -> None:
+    ciphertext = SecretKeyEncryptor(secret).encrypt_values([1.0])
+    for value in (ciphertext, ciphertext.expand(deep()), Decryptor(secret).decrypt(ciphertext)):
+        assert "array" not in repr(value)
+        assert "[" not in repr(value)
+
+
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy, lambda s: s.__getstate__()])
 def test_it_is_not_pickled_or_copied(secret: SecretKey, way: object) -> None:
     with pytest.raises(TypeError, match="not pickled or copied"):

@@ -1,0 +1,170 @@
+"""Writes docs/benchmarks.md from what `make bench` printed: `python -m scripts.write_benchmarks out.json`.
+
+The page is never edited by hand, so that its figures are those of one run on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+_HEAD = """<!-- Written by `python -m scripts.write_benchmarks` from a run of `make bench`. Do not edit. -->
+
+# Benchmarks
+
+```sh
+make bench ARGS="--json out.json"
+```
+
+measures on your machine. Figures of different machines are not comparable; the ratios within a run are. Run it
+with nothing else running. This page is one run on: {cpu}, {cores} cores, Python {python}, load before it
+{load_before}.
+"""
+
+_RELAY = """
+## Through the sealed relay
+
+Key check, sealing with X-Wing, receipt check and the durable ledger (SQLite, WAL, synchronous FULL) are on. The
+gateway has one core to itself; the load generator and an instant runtime, which does the real protocol and the
+real sealing, share the other. "Direct" is the same answer from the same HTTP stack without Lattice, measured
+next to each row. `hosted` holds and settles credits; `personal` is one's own machine. Requests per core-second
+divide by the processor time of the gateway alone; requests per second are limited by the other core too.
+"""
+
+_PROFILE = """
+### Where the gateway's time goes
+
+Hosted chat, 64 at once: samples of the interpreter while it holds its lock (py-spy), by part. What runs without
+the lock is not in it: the database's fsync, and Ed25519, about 0.1 ms a request.
+"""
+
+_START = """
+## Start and size
+"""
+
+_FHE = """
+## The encrypted core
+
+Ours and the peer's call alternate in one process that is pinned to one core (or to two, with two threads of
+ours; peers do not thread one operation); the median of each counts. `ratio` is peer over ours. The floor is
+what the butterflies or the bytes of an operation cost at this machine's measured speed. Left out: {left_out}.
+"""
+
+
+def main() -> None:
+    """Read the document named on the command line and write the page."""
+    report = json.loads(Path(sys.argv[1]).read_text())
+    machine = report["machine"]
+    parts = [_HEAD.format(**machine), _RELAY, _relay(report["relay"])]
+    if report.get("profile"):
+        parts += [_PROFILE, _table(("part", "share"), ((r["part"], f"{r['share']:.0%}") for r in report["profile"]))]
+    parts += [_START, _start(report["cold-start"], report["footprint"])]
+    if "fhe" in report:
+        parts += [_FHE.format(left_out="; ".join(report["fhe"]["left_out"])), _fhe(report["fhe"])]
+    PAGE.write_text("\n".join(part.strip("\n") + "\n" for part in parts))
+
+
+def _relay(rows: list[dict[str, Any]]) -> str:
+    columns = (
+        "what",
+        "at once",
+        "requests/s",
+        "per core-second",
+        "p50 ms",
+        "p99 ms",
+        "direct p50 ms",
+        "added p50 ms",
+        "added p99 ms",
+        "added to first byte ms",
+        "gateway MiB",
+    )
+    return _table(
+        columns,
+        (
+            (
+                row["name"],
+                row["concurrency"],
+                f"{row['requests_per_second']:.0f}",
+                f"{row['requests_per_core_second']:.0f}",
+                f"{row['p50_ms']:.2f}",
+                f"{row['p99_ms']:.2f}",
+                f"{row['direct_p50_ms']:.2f}",
+                f"{row['added_p50_ms']:.2f}",
+                f"{row['added_p99_ms']:.2f}",
+                f"{row['added_first_byte_ms']:.2f}",
+                f"{row['gateway_mib']:.0f}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _start(starts: list[dict[str, Any]], sizes: list[dict[str, Any]]) -> str:
+    rows = [
+        (r["name"], f"{r['seconds_to_first_200']:.2f} s to the first 200, {r['resident_mib']:.0f} MiB") for r in starts
+    ]
+    for row in sizes:
+        if "megabytes" in row:
+            numpy = "with numpy" if row["numpy"] else "without numpy"
+            rows.append((row["name"], f"{row['megabytes']} MB, {row['distributions']} distributions, {numpy}"))
+        else:
+            rows.append((row["name"], f"{row['seconds']:.2f} s"))
+    return _table(("what", "figure"), rows)
+
+
+def _fhe(report: dict[str, Any]) -> str:
+    columns = (
+        "operation",
+        "N, limbs",
+        "threads",
+        "ours ms",
+        "peer",
+        "peer ms",
+        "ratio",
+        "× floor",
+        "key MB",
+        "ciphertext KB, packed / seeded",
+        "error",
+        "log2(QP), bound",
+    )
+    table = _table(
+        columns,
+        (
+            (
+                row["name"],
+                f"{row['n']}, {row['limbs']}",
+                row["threads"],
+                f"{row['ours_ms']:.3f}",
+                row.get("peer") or "",
+                _number(row.get("peer_ms"), ".2f"),
+                _number(row.get("ratio"), ".1f"),
+                _number(row.get("times_floor"), ".1f"),
+                _number(row.get("key_bytes"), ".1f", 1e6),
+                f"{row['ciphertext_bytes_packed'] / 1e3:.0f} / {row['ciphertext_bytes_seeded'] / 1e3:.0f}",
+                _number(row.get("error"), ".0e"),
+                f"{row['log_qp']:.0f}, {row['log_qp_bound_128']}",
+            )
+            for row in report["rows"]
+        ),
+    )
+    settings = sorted({setting["backend"] for setting in report["settings"]})
+    findings = "\n".join(f"- {finding}" for finding in report["findings"])
+    return f"Backend: {'; '.join(settings)}.\n\n{table}\n{findings}\n"
+
+
+def _number(value: Any, form: str, unit: float = 1) -> str:
+    return "" if value is None else format(value / unit, form)
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
