@@ -131,6 +131,11 @@ struct ToLazies {
 };
 
 template <class V>
+void leaf_to_lazies(u64* data, std::size_t leaf, const NttTable& table) {
+    forward_leaf<V>(data, leaf, table, ToLazies<V>{data});
+}
+
+template <class V>
 void leaf_to_residues(u64* data, std::size_t leaf, const NttTable& table) {
     forward_leaf<V>(data, leaf, table, ToResidues<V>{data});
 }
@@ -234,12 +239,13 @@ void gadget_range(const GadgetProduct& g, std::size_t start, std::size_t length,
     for (std::size_t from = 0; from < g.count; from += kMostTerms) {
         const std::size_t terms = g.count - from < kMostTerms ? g.count - from : kMostTerms;
         with_count(terms, [&](auto count) {
+            const bool more = from != 0 || g.add;
             if (g.by == nullptr) {
-                from == 0 ? gadget_terms<V, count, false, false>(g, from, start, length, m)
-                          : gadget_terms<V, count, false, true>(g, from, start, length, m);
+                more ? gadget_terms<V, count, false, true>(g, from, start, length, m)
+                     : gadget_terms<V, count, false, false>(g, from, start, length, m);
             } else {
-                from == 0 ? gadget_terms<V, count, true, false>(g, from, start, length, m)
-                          : gadget_terms<V, count, true, true>(g, from, start, length, m);
+                more ? gadget_terms<V, count, true, true>(g, from, start, length, m)
+                     : gadget_terms<V, count, true, false>(g, from, start, length, m);
             }
         });
     }
@@ -283,6 +289,50 @@ void to_lazies(u64* dst, const u64* src, std::size_t start, std::size_t length, 
     const typename V::Mod m(modulus);
     for (std::size_t i = start; i < start + length; i += V::kLanes) {
         V::store(dst + i, V::as_term(residue<V>(src + i), m));
+    }
+}
+
+// Each term of residues adds less than 1/4 to the range, so that eight of them can be multiplied by R.
+template <class V, int Count>
+void weighted_terms(const WeightedSum& s, std::size_t from, bool add, std::size_t n, const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto to_plain = V::factor(modulus.to_plain);
+    const auto put = [&](u64* at, const typename V::Sum& sum) __attribute__((always_inline)) {
+        auto x = canonical<V, 2>(V::product_any(V::finish(sum, m), to_plain, m), m);
+        if (add) x = canonical<V, 2>(V::add(x, residue<V>(at)), m);
+        V::store(at, V::to_residue(x));
+    };
+    for (std::size_t i = 0; i < n; i += V::kLanes) {
+        auto b = V::no_sum();
+        auto a = V::no_sum();
+        static_for<Count>([&](auto t) __attribute__((always_inline)) {
+            const auto weight = V::as_term(residue<V>(s.weights[from + t] + i), m);
+            V::accumulate(b, weight, residue<V>(s.b[from + t] + i), m);
+            V::accumulate(a, weight, residue<V>(s.a[from + t] + i), m);
+        });
+        put(s.out_b + i, b);
+        put(s.out_a + i, a);
+    }
+}
+
+template <class V>
+void weighted_sum(const WeightedSum& s, std::size_t n, const Modulus& modulus) {
+    for (std::size_t from = 0; from < s.count; from += kMostTerms) {
+        const std::size_t terms = s.count - from < kMostTerms ? s.count - from : kMostTerms;
+        with_count(terms, [&](auto count) { weighted_terms<V, count>(s, from, s.add || from != 0, n, modulus); });
+    }
+    for (std::size_t i = 0; s.count == 0 && !s.add && i < n; ++i) s.out_b[i] = s.out_a[i] = 0;
+}
+
+template <class V>
+void add_permuted(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
+                  const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto f = factor == nullptr ? typename V::Mul{} : V::factor(*factor);
+    for (std::size_t i = start; i < start + length; i += V::kLanes) {
+        auto x = src.by == nullptr ? residue<V>(src.data + i) : PermutedResidues<V>{src.data, src.by}(i);
+        if (factor != nullptr) x = V::product_any(x, f, m);
+        V::store(dst + i, reduced<V, 3>(V::add(x, residue<V>(dst + i)), m));
     }
 }
 

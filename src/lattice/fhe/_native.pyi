@@ -1,6 +1,6 @@
 """What `native/bind` exports. Arrays are C-contiguous numpy `uint64`, `[…, limbs, N]`; results are new arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lattice.fhe.ring.modulus import Residues
 
@@ -34,5 +34,15 @@ class SwitchContext:
     def key_switch(self, x: Residues, key: Residues) -> Residues: ...
     def relinearise(self, ct: Residues, key: Residues) -> Residues: ...
     def rotate_hoisted(self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues]) -> list[Residues]: ...
+    def rotate_sum(self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues]) -> Residues: ...
+    def bsgs(
+        self,
+        ct: Residues,
+        diagonals: Residues,
+        keys: Mapping[int, Residues],
+        babies: Sequence[int],
+        giants: Sequence[int],
+        terms: Sequence[Sequence[tuple[int, int]]],
+    ) -> Residues: ...
     def decompose(self, x: Residues) -> Residues: ...
     def gadget_product(self, digits: Residues, key: Residues) -> Residues: ...

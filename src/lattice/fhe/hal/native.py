@@ -7,12 +7,13 @@ digits of one prime at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
+from lattice.fhe.hal.composites import BsgsPlan
 
 
 @lru_cache(maxsize=256)
@@ -128,6 +129,12 @@ class NativeBackend:
         """Several rotations of one ciphertext."""
         return _context(ctx).rotate_hoisted(ct, elements, keys)
 
+    def rotate_sum(
+        self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+    ) -> Residues:
+        """The ciphertext and several of its rotations, added up."""
+        return _context(ctx).rotate_sum(ct, elements, keys)
+
     def multiply(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """The tensor product, to be relinearised."""
         return _native.multiply(x, y, moduli)
@@ -135,3 +142,15 @@ class NativeBackend:
     def relinearise(self, ct: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
         """Three components to two."""
         return _context(ctx).relinearise(ct, key)
+
+    def bsgs(
+        self,
+        ct: Residues,
+        diagonals: Residues,
+        keys: Mapping[int, Residues],
+        plan: BsgsPlan,
+        ctx: KeySwitchContext,
+    ) -> Residues:
+        """A matrix–vector product."""
+        needed = {element: keys[element] for element in plan.elements}
+        return _context(ctx).bsgs(ct, diagonals, needed, plan.babies, plan.giants, plan.terms)
