@@ -164,14 +164,14 @@ void bind_switching(nb::module_& m) {
     using namespace nb::literals;
     nb::class_<SwitchContext>(m, "SwitchContext")
         .def(nb::init<std::size_t, Moduli, Moduli, std::vector<LimbRange>>(), "n"_a, "q_moduli"_a, "special"_a, "digits"_a)
-        .def("key_switch", &key_switch, "x"_a, nb::arg("key").noconvert())
-        .def("relinearise", &relinearise, "ct"_a, nb::arg("key").noconvert())
-        .def("rotate_hoisted", &rotate_hoisted, "ct"_a, "elements"_a, nb::arg("keys").noconvert())
-        .def("rotate_sum", &rotate_sum, "ct"_a, "elements"_a, nb::arg("keys").noconvert())
-        .def("bsgs", &bsgs, "ct"_a, nb::arg("diagonals").noconvert(), nb::arg("keys").noconvert(), "babies"_a,
+        .def("key_switch", &key_switch, nb::arg("x").noconvert(), nb::arg("key").noconvert())
+        .def("relinearise", &relinearise, nb::arg("ct").noconvert(), nb::arg("key").noconvert())
+        .def("rotate_hoisted", &rotate_hoisted, nb::arg("ct").noconvert(), "elements"_a, nb::arg("keys").noconvert())
+        .def("rotate_sum", &rotate_sum, nb::arg("ct").noconvert(), "elements"_a, nb::arg("keys").noconvert())
+        .def("bsgs", &bsgs, nb::arg("ct").noconvert(), nb::arg("diagonals").noconvert(), nb::arg("keys").noconvert(), "babies"_a,
              "giants"_a, "terms"_a)
-        .def("decompose", &decompose_one, "x"_a)
-        .def("gadget_product", &gadget, "digits"_a, nb::arg("key").noconvert());
+        .def("decompose", &decompose_one, nb::arg("x").noconvert())
+        .def("gadget_product", &gadget, nb::arg("digits").noconvert(), nb::arg("key").noconvert());
 }
 
 }  // namespace lattice
