@@ -192,7 +192,7 @@ def test_wrong_arguments_are_refused() -> None:
         lambda: native.SwitchContext(1000, moduli[:1], moduli[1:], [(0, 1)]),
     ]
     for call in refused:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"\w"):
             call()
     for call in (lambda: native.ntt(x.astype(np.int64), moduli), lambda: native.ntt(x[:, ::2], moduli)):
         with pytest.raises(TypeError):
