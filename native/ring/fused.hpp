@@ -256,24 +256,28 @@ void gadget(const GadgetProduct& g, std::size_t start, std::size_t length, const
     gadget_range<V>(g, start, length, typename V::Mod(modulus));
 }
 
-// Keys are read once and come from main memory; the next chunk's are fetched while this one's digits are transformed, and so
-// are finished digits where a permutation makes their order hard to guess for the processor.
+// Keys are read once and come from main memory; so the next chunk's are fetched while this one's digits are transformed.
+// So is what comes next of the digits, whose order a permutation makes hard to guess for the processor. Without
+// transforms there is nothing to hide this behind, and fetching would only cost instructions.
 template <class V>
 void leaf_of_products(const GadgetProduct& g, u64* const* work, std::size_t leaf, const NttTable& table) {
     const typename V::Mod m(table.modulus);
     const std::size_t size = std::size_t{1} << leaf_log(table.log_n);
+    if (work == nullptr) return gadget_range<V>(g, leaf * size, size, m);
     const std::size_t chunk = size < kChunk ? size : kChunk;
     const auto source = [&](std::size_t at) { return g.by == nullptr ? at : g.by->source_of(at); };
-    for (std::size_t d = 0; work != nullptr && d < g.count; ++d) {
+    for (std::size_t d = 0; d < g.count; ++d) {
         if (work[d] != nullptr) forward_inner<V>(work[d], source(leaf * size) / size, table, m);
     }
+    const std::size_t next_leaf = (leaf + 1) * size < table.n() ? source((leaf + 1) * size) / size * size : 0;
     for (std::size_t at = leaf * size; at < (leaf + 1) * size; at += chunk) {
         const std::size_t from = source(at) / chunk * chunk;
         const std::size_t next = at + chunk < table.n() ? source(at + chunk) / chunk * chunk : 0;
         for (std::size_t d = 0; d < g.count; ++d) {
             fetch(g.key_b[d] + at + chunk, chunk);
             fetch(g.key_a[d] + at + chunk, chunk);
-            if (work != nullptr && work[d] != nullptr) {
+            if (work[d] != nullptr) {
+                fetch(work[d] + next_leaf + at % size, chunk);
                 forward_tails<V>(work[d], from, from + chunk, table, m, ToLazies<V>{work[d]});
             } else if (g.by != nullptr) {
                 fetch(g.digits[d] + next, chunk);
