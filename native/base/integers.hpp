@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 namespace lattice {
 
@@ -42,6 +44,14 @@ inline u32 reverse_bits(u32 value, int bits) {
     u32 result = 0;
     for (int bit = 0; bit < bits; ++bit) result |= ((value >> bit) & 1u) << (bits - 1 - bit);
     return result;
+}
+
+// Throws std::invalid_argument unless n is a power of two.
+inline int log2_of(std::size_t n) {
+    int log_n = 0;
+    while (log_n < 40 && (std::size_t{1} << log_n) < n) ++log_n;
+    if ((std::size_t{1} << log_n) != n) throw std::invalid_argument(std::to_string(n) + " is not a power of two");
+    return log_n;
 }
 
 }  // namespace lattice

@@ -25,6 +25,18 @@ void pause() {
 #endif
 }
 
+// Waits are short, unless the system has taken the processor away from the thread that is waited for.
+template <class Ready>
+void wait_until(Ready ready) {
+    for (int spin = 0; !ready(); ++spin) {
+        if (spin < 10000) {
+            pause();
+        } else {
+            std::this_thread::yield();
+        }
+    }
+}
+
 int usable_processors() {
 #if defined(__linux__)
     cpu_set_t set;
@@ -72,7 +84,7 @@ class Pool {
         ticket_.fetch_add(1, std::memory_order_release);
         ticket_.notify_all();
         job->work();
-        while (job->done.load(std::memory_order_acquire) < count) pause();
+        wait_until([&] { return job->done.load(std::memory_order_acquire) == count; });
     }
 
     std::mutex busy;  // held by the caller whose job runs
@@ -145,6 +157,10 @@ void set_thread_count(int count) {
     if (count == s.count) return;
     s.count = count;
     old.swap(s.pool);
+}
+
+void Countdown::wait() const {
+    wait_until([&] { return left_.load(std::memory_order_acquire) == 0; });
 }
 
 void parallel(std::size_t count, const std::function<void(std::size_t)>& body) {

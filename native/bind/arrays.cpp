@@ -11,13 +11,6 @@ std::string text_of(const std::vector<std::size_t>& shape) {
 
 }  // namespace
 
-int log2_of(std::size_t n) {
-    int log_n = 0;
-    while (log_n < 40 && (std::size_t{1} << log_n) < n) ++log_n;
-    if ((std::size_t{1} << log_n) != n) throw std::invalid_argument(std::to_string(n) + " is not a power of two");
-    return log_n;
-}
-
 Output new_array(const std::vector<std::size_t>& shape) {
     std::size_t words = 1;
     for (std::size_t extent : shape) words *= extent;

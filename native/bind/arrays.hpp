@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/memory.hpp"
+#include "hal/conversion.hpp"
 
 namespace lattice {
 
@@ -19,9 +20,6 @@ namespace nb = nanobind;
 
 using Input = nb::ndarray<const u64, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::numpy, u64, nb::c_contig>;
-using Moduli = std::vector<u64>;
-
-int log2_of(std::size_t n);  // throws std::invalid_argument unless n is a power of two
 
 // A new array in recycled, aligned memory; contents undefined.
 Output new_array(const std::vector<std::size_t>& shape);

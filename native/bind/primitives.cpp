@@ -214,21 +214,21 @@ Output mod_down(const Input& x, const Moduli& kept, const Moduli& dropped) {
 }  // namespace
 
 void bind_primitives(nb::module_& m) {
-    using namespace nb::literals;
+    using namespace nb::literals;  // arrays of other types or layouts are refused, not copied
     m.def("empty", &new_array, "shape"_a);
-    m.def("ntt", &ntt, "x"_a, "moduli"_a);
-    m.def("intt", &intt, "x"_a, "moduli"_a);
-    m.def("add", &add, "x"_a, "y"_a, "moduli"_a);
-    m.def("sub", &sub, "x"_a, "y"_a, "moduli"_a);
-    m.def("neg", &neg, "x"_a, "moduli"_a);
-    m.def("mul", &mul, "x"_a, "y"_a, "moduli"_a);
-    m.def("mul_add", &mul_add, "acc"_a, "x"_a, "y"_a, "moduli"_a);
-    m.def("mul_scalar", &mul_scalar, "x"_a, "scalars"_a, "moduli"_a);
-    m.def("multiply", &multiply, "x"_a, "y"_a, "moduli"_a);
-    m.def("automorphism_ntt", &automorphism_ntt, "x"_a, "g"_a);
-    m.def("convert", &convert, "x"_a, "source"_a, "target"_a);
-    m.def("mod_up", &mod_up, "x"_a, "source"_a, "target"_a);
-    m.def("mod_down", &mod_down, "x"_a, "kept"_a, "dropped"_a);
+    m.def("ntt", &ntt, nb::arg("x").noconvert(), "moduli"_a);
+    m.def("intt", &intt, nb::arg("x").noconvert(), "moduli"_a);
+    m.def("add", &add, nb::arg("x").noconvert(), nb::arg("y").noconvert(), "moduli"_a);
+    m.def("sub", &sub, nb::arg("x").noconvert(), nb::arg("y").noconvert(), "moduli"_a);
+    m.def("neg", &neg, nb::arg("x").noconvert(), "moduli"_a);
+    m.def("mul", &mul, nb::arg("x").noconvert(), nb::arg("y").noconvert(), "moduli"_a);
+    m.def("mul_add", &mul_add, nb::arg("acc").noconvert(), nb::arg("x").noconvert(), nb::arg("y").noconvert(), "moduli"_a);
+    m.def("mul_scalar", &mul_scalar, nb::arg("x").noconvert(), "scalars"_a, "moduli"_a);
+    m.def("multiply", &multiply, nb::arg("x").noconvert(), nb::arg("y").noconvert(), "moduli"_a);
+    m.def("automorphism_ntt", &automorphism_ntt, nb::arg("x").noconvert(), "g"_a);
+    m.def("convert", &convert, nb::arg("x").noconvert(), "source"_a, "target"_a);
+    m.def("mod_up", &mod_up, nb::arg("x").noconvert(), "source"_a, "target"_a);
+    m.def("mod_down", &mod_down, nb::arg("x").noconvert(), "kept"_a, "dropped"_a);
     m.def("root", [](u64 q, std::size_t n) { return ntt_table(q, log2_of(n)).root; }, "q"_a, "n"_a);
 }
 

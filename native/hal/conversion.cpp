@@ -14,7 +14,7 @@ u64 cofactor_mod(const Tables& primes, std::size_t j, u64 q) {
 
 }  // namespace
 
-Tables tables_of(const std::vector<u64>& moduli, int log_n, Isa isa) {
+Tables tables_of(const Moduli& moduli, int log_n, Isa isa) {
     Tables tables;
     tables.reserve(moduli.size());
     for (u64 q : moduli) tables.push_back(&ntt_table(q, log_n, isa));

@@ -7,9 +7,10 @@
 
 namespace lattice {
 
+using Moduli = std::vector<u64>;
 using Tables = std::vector<const NttTable*>;
 
-Tables tables_of(const std::vector<u64>& moduli, int log_n, Isa isa);
+Tables tables_of(const Moduli& moduli, int log_n, Isa isa);
 
 // From the primes d_j of `source`, with product D, to those of `target`. Every step is exact; the centred definition is
 // that of lattice.fhe.ring.rns.convert.

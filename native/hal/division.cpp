@@ -10,7 +10,7 @@
 
 namespace lattice {
 
-DivisionConstants::DivisionConstants(const std::vector<u64>& kept_moduli, const std::vector<u64>& dropped_moduli,
+DivisionConstants::DivisionConstants(const Moduli& kept_moduli, const Moduli& dropped_moduli,
                                      int log_n_, Isa isa)
     : log_n(log_n_), n(std::size_t{1} << log_n_), kept(tables_of(kept_moduli, log_n_, isa)),
       dropped(tables_of(dropped_moduli, log_n_, isa)), conversion(dropped, kept, false) {
@@ -21,11 +21,11 @@ DivisionConstants::DivisionConstants(const std::vector<u64>& kept_moduli, const 
     }
 }
 
-const DivisionConstants& division_constants(const std::vector<u64>& kept, const std::vector<u64>& dropped, int log_n,
+const DivisionConstants& division_constants(const Moduli& kept, const Moduli& dropped, int log_n,
                                             Isa isa) {
     struct Cache {
         std::mutex mutex;
-        std::map<std::tuple<std::vector<u64>, std::vector<u64>, int, Isa>, std::unique_ptr<DivisionConstants>> known;
+        std::map<std::tuple<Moduli, Moduli, int, Isa>, std::unique_ptr<DivisionConstants>> known;
     };
     static Cache* cache = new Cache;
     std::lock_guard<std::mutex> lock(cache->mutex);

@@ -6,7 +6,7 @@
 namespace lattice {
 
 struct DivisionConstants {
-    DivisionConstants(const std::vector<u64>& kept, const std::vector<u64>& dropped, int log_n, Isa isa);
+    DivisionConstants(const Moduli& kept, const Moduli& dropped, int log_n, Isa isa);
 
     int log_n;
     std::size_t n;
@@ -16,7 +16,7 @@ struct DivisionConstants {
 };
 
 // Cached for ever, like tables.
-const DivisionConstants& division_constants(const std::vector<u64>& kept, const std::vector<u64>& dropped, int log_n,
+const DivisionConstants& division_constants(const Moduli& kept, const Moduli& dropped, int log_n,
                                             Isa isa);
 
 // `batch` polynomials [kept + dropped, n] in NTT form to [kept, n].

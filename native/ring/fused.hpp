@@ -131,6 +131,11 @@ struct ToLazies {
 };
 
 template <class V>
+void leaf_to_lazies(u64* data, std::size_t leaf, const NttTable& table) {
+    forward_leaf<V>(data, leaf, table, ToLazies<V>{data});
+}
+
+template <class V>
 void leaf_to_residues(u64* data, std::size_t leaf, const NttTable& table) {
     forward_leaf<V>(data, leaf, table, ToResidues<V>{data});
 }
@@ -234,12 +239,13 @@ void gadget_range(const GadgetProduct& g, std::size_t start, std::size_t length,
     for (std::size_t from = 0; from < g.count; from += kMostTerms) {
         const std::size_t terms = g.count - from < kMostTerms ? g.count - from : kMostTerms;
         with_count(terms, [&](auto count) {
+            const bool more = from != 0 || g.add;
             if (g.by == nullptr) {
-                from == 0 ? gadget_terms<V, count, false, false>(g, from, start, length, m)
-                          : gadget_terms<V, count, false, true>(g, from, start, length, m);
+                more ? gadget_terms<V, count, false, true>(g, from, start, length, m)
+                     : gadget_terms<V, count, false, false>(g, from, start, length, m);
             } else {
-                from == 0 ? gadget_terms<V, count, true, false>(g, from, start, length, m)
-                          : gadget_terms<V, count, true, true>(g, from, start, length, m);
+                more ? gadget_terms<V, count, true, true>(g, from, start, length, m)
+                     : gadget_terms<V, count, true, false>(g, from, start, length, m);
             }
         });
     }
@@ -250,24 +256,28 @@ void gadget(const GadgetProduct& g, std::size_t start, std::size_t length, const
     gadget_range<V>(g, start, length, typename V::Mod(modulus));
 }
 
-// Keys are read once and come from main memory; the next chunk's are fetched while this one's digits are transformed, and so
-// are finished digits where a permutation makes their order hard to guess for the processor.
+// Keys are read once and come from main memory; so the next chunk's are fetched while this one's digits are transformed.
+// So is what comes next of the digits, whose order a permutation makes hard to guess for the processor. Without
+// transforms there is nothing to hide this behind, and fetching would only cost instructions.
 template <class V>
 void leaf_of_products(const GadgetProduct& g, u64* const* work, std::size_t leaf, const NttTable& table) {
     const typename V::Mod m(table.modulus);
     const std::size_t size = std::size_t{1} << leaf_log(table.log_n);
+    if (work == nullptr) return gadget_range<V>(g, leaf * size, size, m);
     const std::size_t chunk = size < kChunk ? size : kChunk;
     const auto source = [&](std::size_t at) { return g.by == nullptr ? at : g.by->source_of(at); };
-    for (std::size_t d = 0; work != nullptr && d < g.count; ++d) {
+    for (std::size_t d = 0; d < g.count; ++d) {
         if (work[d] != nullptr) forward_inner<V>(work[d], source(leaf * size) / size, table, m);
     }
+    const std::size_t next_leaf = (leaf + 1) * size < table.n() ? source((leaf + 1) * size) / size * size : 0;
     for (std::size_t at = leaf * size; at < (leaf + 1) * size; at += chunk) {
         const std::size_t from = source(at) / chunk * chunk;
         const std::size_t next = at + chunk < table.n() ? source(at + chunk) / chunk * chunk : 0;
         for (std::size_t d = 0; d < g.count; ++d) {
             fetch(g.key_b[d] + at + chunk, chunk);
             fetch(g.key_a[d] + at + chunk, chunk);
-            if (work != nullptr && work[d] != nullptr) {
+            if (work[d] != nullptr) {
+                fetch(work[d] + next_leaf + at % size, chunk);
                 forward_tails<V>(work[d], from, from + chunk, table, m, ToLazies<V>{work[d]});
             } else if (g.by != nullptr) {
                 fetch(g.digits[d] + next, chunk);
@@ -283,6 +293,50 @@ void to_lazies(u64* dst, const u64* src, std::size_t start, std::size_t length, 
     const typename V::Mod m(modulus);
     for (std::size_t i = start; i < start + length; i += V::kLanes) {
         V::store(dst + i, V::as_term(residue<V>(src + i), m));
+    }
+}
+
+// Each term of residues adds less than 1/4 to the range, so that eight of them can be multiplied by R.
+template <class V, int Count>
+void weighted_terms(const WeightedSum& s, std::size_t from, bool add, std::size_t n, const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto to_plain = V::factor(modulus.to_plain);
+    const auto put = [&](u64* at, const typename V::Sum& sum) __attribute__((always_inline)) {
+        auto x = canonical<V, 2>(V::product_any(V::finish(sum, m), to_plain, m), m);
+        if (add) x = canonical<V, 2>(V::add(x, residue<V>(at)), m);
+        V::store(at, V::to_residue(x));
+    };
+    for (std::size_t i = 0; i < n; i += V::kLanes) {
+        auto b = V::no_sum();
+        auto a = V::no_sum();
+        static_for<Count>([&](auto t) __attribute__((always_inline)) {
+            const auto weight = V::as_term(residue<V>(s.weights[from + t] + i), m);
+            V::accumulate(b, weight, residue<V>(s.b[from + t] + i), m);
+            V::accumulate(a, weight, residue<V>(s.a[from + t] + i), m);
+        });
+        put(s.out_b + i, b);
+        put(s.out_a + i, a);
+    }
+}
+
+template <class V>
+void weighted_sum(const WeightedSum& s, std::size_t n, const Modulus& modulus) {
+    for (std::size_t from = 0; from < s.count; from += kMostTerms) {
+        const std::size_t terms = s.count - from < kMostTerms ? s.count - from : kMostTerms;
+        with_count(terms, [&](auto count) { weighted_terms<V, count>(s, from, s.add || from != 0, n, modulus); });
+    }
+    for (std::size_t i = 0; s.count == 0 && !s.add && i < n; ++i) s.out_b[i] = s.out_a[i] = 0;
+}
+
+template <class V>
+void add_permuted(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
+                  const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto f = factor == nullptr ? typename V::Mul{} : V::factor(*factor);
+    for (std::size_t i = start; i < start + length; i += V::kLanes) {
+        auto x = src.by == nullptr ? residue<V>(src.data + i) : PermutedResidues<V>{src.data, src.by}(i);
+        if (factor != nullptr) x = V::product_any(x, f, m);
+        V::store(dst + i, reduced<V, 3>(V::add(x, residue<V>(dst + i)), m));
     }
 }
 

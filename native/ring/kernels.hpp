@@ -28,6 +28,18 @@ struct GadgetProduct {
     const u64* const* key_a;
     std::size_t count;
     const Permutation* by;  // σ, or null
+    bool add;               // to what the results hold already
+};
+
+// Σ_t weight_t·x_t for pairs of residues x_t = (b_t, a_t) that are sums, divided by R; the results are so too.
+struct WeightedSum {
+    u64* out_b;
+    u64* out_a;
+    const u64* const* weights;
+    const u64* const* b;
+    const u64* const* a;
+    std::size_t count;  // none makes zero
+    bool add;
 };
 
 // A polynomial to add, perhaps permuted; null data means none.
@@ -68,6 +80,7 @@ struct Kernels {
     // contiguous run of 2^leaf_log positions of the result.
     void (*forward_converted)(u64* dst, const Conversion& c, const NttTable& table);
     void (*leaf_to_residues)(u64* data, std::size_t leaf, const NttTable& table);
+    void (*leaf_to_lazies)(u64* data, std::size_t leaf, const NttTable& table);  // digits, for products
     // One leaf of a gadget product. work[d] is digit d's buffer where its transform has leaves to do, and null where it is
     // finished; a null `work` says that all are.
     void (*leaf_of_products)(const GadgetProduct& g, u64* const* work, std::size_t leaf, const NttTable& table);
@@ -77,10 +90,16 @@ struct Kernels {
     void (*to_lazies)(u64* dst, const u64* src, std::size_t start, std::size_t length, const Modulus& m);
     void (*gadget)(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& m);
 
+    void (*weighted_sum)(const WeightedSum& sum, std::size_t n, const Modulus& m);
+    // dst += σ(src), or factor·σ(src), at positions [start, start + length) of dst
+    void (*add_permuted)(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
+                         const Modulus& m);
+
     int (*leaf_log)(int log_n);
     Factor (*encode)(u64 w, const Modulus& m);
     int radix_bits;      // sums of products come out of "finish" divided by 2^radix_bits
     int lanes;
+    bool computes_lane_factors;  // second halves are needed only for the levels above the lanes
     bool residues_are_lazies;  // else digits must go through to_lazies
     int smallest_log_n;  // below this, use the scalar kernels
 };

@@ -28,6 +28,9 @@ constexpr Kernels make_kernels() {
     k.convert = convert_all<V>;
     k.forward_converted = forward_converted<V>;
     k.leaf_to_residues = leaf_to_residues<V>;
+    k.leaf_to_lazies = leaf_to_lazies<V>;
+    k.weighted_sum = weighted_sum<V>;
+    k.add_permuted = add_permuted<V>;
     k.leaf_of_products = leaf_of_products<V>;
     k.leaf_to_quotient = leaf_to_quotient<V>;
     k.to_lazies = to_lazies<V>;
@@ -36,6 +39,7 @@ constexpr Kernels make_kernels() {
     k.encode = V::encode;
     k.radix_bits = V::kRadixBits;
     k.lanes = V::kLanes;
+    k.computes_lane_factors = V::kComputesLaneFactors;
     k.residues_are_lazies = !V::kSigned;
     k.smallest_log_n = V::kTailLog + 1;
     return k;

@@ -12,7 +12,7 @@
 #include <bit>
 #include <cstddef>
 
-#include "ring/modulus.hpp"
+#include "ring/table.hpp"
 
 namespace lattice {
 namespace {
@@ -25,6 +25,7 @@ struct Avx2Lanes {
     static constexpr int kTailLog = 4;  // 4 registers of 4 lanes
     static constexpr int kHeadroom = 4;
     static constexpr bool kSigned = true;
+    static constexpr bool kComputesLaneFactors = false;  // w/q must be rounded once, not twice
     static constexpr int kRadixBits = 0;
 
     struct Mod {
@@ -97,8 +98,8 @@ struct Avx2Lanes {
     }
 
     template <int kGroup>
-    static Mul factor_group(const u64* first, const u64* second) {
-        return {group<kGroup>(first), group<kGroup>(second)};
+    static Mul lane_factors(Twiddles w, std::size_t at, const Mod&) {
+        return {group<kGroup>(w.first + at), group<kGroup>(w.second + at)};
     }
 
     static Word shuffle_low(Word a, Word b) {
@@ -107,11 +108,21 @@ struct Avx2Lanes {
     static Word shuffle_high(Word a, Word b) {
         return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
     }
-    static Word even(Word a, Word b) {
-        return _mm256_unpacklo_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+    // See lanes_ifma.hpp for the order of the lanes.
+    static void unshuffle_first(Word& a, Word& b) {
+        const Word low = _mm256_permute2f128_pd(b, a, 0x20), high = _mm256_permute2f128_pd(b, a, 0x31);
+        a = _mm256_unpacklo_pd(high, low);
+        b = _mm256_unpackhi_pd(high, low);
     }
-    static Word odd(Word a, Word b) {
-        return _mm256_unpackhi_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+    static void unshuffle(Word& a, Word& b) {
+        const Word low = _mm256_permute2f128_pd(b, a, 0x20), high = _mm256_permute2f128_pd(b, a, 0x31);
+        a = _mm256_unpackhi_pd(low, high);
+        b = _mm256_unpacklo_pd(low, high);
+    }
+    static void unshuffle_last(Word& a, Word& b) {
+        const Word low = _mm256_permute2f128_pd(a, b, 0x20), high = _mm256_permute2f128_pd(a, b, 0x31);
+        a = _mm256_unpackhi_pd(high, low);
+        b = _mm256_unpacklo_pd(high, low);
     }
 
   private:

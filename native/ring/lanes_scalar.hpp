@@ -22,6 +22,7 @@ struct ScalarLanes {
     static constexpr int kTailLog = 2;       // the last pass
     static constexpr int kHeadroom = 16;     // multiplicands lie in [0, 16q)
     static constexpr bool kSigned = false;
+    static constexpr bool kComputesLaneFactors = false;
     static constexpr int kRadixBits = 64;    // sums of products are finished divided by 2^64
 
     struct Mod {
@@ -80,11 +81,6 @@ struct ScalarLanes {
     }
     // (sum − k·q)/R
     static Word finish(const Sum& s, const Mod& m) { return s.high - high(s.low * m.inverse, m.q); }
-
-    template <int kGroup>
-    static Mul factor_group(const u64* first, const u64* second) {
-        return {*first, *second};
-    }
 };
 
 }  // namespace

@@ -97,7 +97,7 @@ template <class V, int Level, int High>
     constexpr Fold f = fold_of(in);
     auto x = V::shuffle_low(a, b);
     auto y = V::shuffle_high(a, b);
-    const auto factor = V::template factor_group<(2 << Level)>(w.first + block, w.second + block);
+    const auto factor = V::template lane_factors<(2 << Level)>(w, block, m);
     if constexpr (folds) x = fold<V, f.k, f.lift>(x, m);
     if constexpr (!V::kSigned) x = V::add(x, m.times(1));
     V::butterfly(x, y, factor, m);
@@ -171,7 +171,7 @@ template <class V, class Source>
 inline void forward_first(u64* dst, const NttTable& table, Source source) {
     const typename V::Mod m(table.modulus);
     with_log<V>(make_schedule<V>(table.log_n).log[0], [&](auto log) {
-        forward_columns<V, log>(dst, table.n() >> log, 1, table.forward, m, source);
+        forward_columns<V, log>(dst, table.n() >> log, 1, table.twiddles, m, source);
     });
 }
 
@@ -184,7 +184,7 @@ inline void forward_pass(u64* data, std::size_t start, std::size_t end, int log_
         u64* here = data + at;
         const std::size_t block = first_block + (at >> length_log);
         with_log<V>(log_now, [&](auto log) {
-            forward_columns<V, log>(here, std::size_t{1} << (length_log - log), block, table.forward, m,
+            forward_columns<V, log>(here, std::size_t{1} << (length_log - log), block, table.twiddles, m,
                                     Lazies<V>{here});
         });
     }
@@ -229,7 +229,7 @@ template <class V, class Sink>
     constexpr std::size_t size = std::size_t{1} << V::kTailLog;
     const std::size_t first_block = table.n() / size;
     for (std::size_t at = start; at < end; at += size) {
-        forward_tail<V>(at, first_block + at / size, table.forward, m, Lazies<V>{data}, sink);
+        forward_tail<V>(at, first_block + at / size, table.twiddles, m, Lazies<V>{data}, sink);
     }
 }
 
@@ -274,6 +274,11 @@ constexpr Range inverse_after_lanes() {
 template <class V, int Log>
 inline constexpr InversePlan<V, Log> kInverseTailPlan{inverse_after_lanes<V>()};
 
+// The mirror image of factor number k among those of its level.
+[[gnu::always_inline]] inline std::size_t mirrored(std::size_t k, std::size_t level_blocks) {
+    return 3 * level_blocks - 1 - k;
+}
+
 // Sum and shifted difference, before the difference is multiplied.
 template <class V, InverseStep step>
 [[gnu::always_inline]] inline void inverse_halves(typename V::Word& x, typename V::Word& y, const typename V::Mod& m) {
@@ -282,8 +287,8 @@ template <class V, InverseStep step>
     if constexpr (step.fold_x.k != 0) u = fold<V, step.fold_x.k, step.fold_x.lift>(u, m);
     if constexpr (step.fold_y.k != 0) v = fold<V, step.fold_y.k, step.fold_y.lift>(v, m);
     x = V::add(u, v);
-    if constexpr (step.shift != 0) u = V::add(u, m.times(step.shift));
-    y = V::sub(u, v);
+    if constexpr (step.shift != 0) v = V::add(v, m.times(step.shift));
+    y = V::sub(v, u);
 }
 
 template <class V>
@@ -303,17 +308,18 @@ template <class V, class Plan, const Plan& kPlan, int Log, int Level>
         constexpr int group = pair / half;
         constexpr int a = group * 2 * half + pair % half;
         inverse_halves<V, kPlan.step[Level][pair]>(x[a], x[a + half], m);
-        x[a + half] = lazy_product<V>(x[a + half], V::factor(w.first + group, w.second + group), m);
+        x[a + half] = lazy_product<V>(x[a + half], V::factor(w.first - group, w.second - group), m);
     });
 }
 
-// Log levels on 2^Log registers; `block` is m + i of the last (widest) level.
+// Log levels on 2^Log registers; `block` is m + i of the last (widest) level, which has m = `blocks`.
 template <class V, int Log, class Plan, const Plan& kPlan, int Levels = Log>
-[[gnu::always_inline]] inline void inverse_registers(typename V::Word* x, std::size_t block, Twiddles w,
-                                                     const typename V::Mod& m) {
+[[gnu::always_inline]] inline void inverse_registers(typename V::Word* x, std::size_t block, std::size_t blocks,
+                                                     Twiddles w, const typename V::Mod& m) {
     static_for<Levels>([&](auto level) __attribute__((always_inline)) {
-        const Twiddles here{w.first + (block << (Log - 1 - level)), w.second + (block << (Log - 1 - level))};
-        inverse_level<V, Plan, kPlan, Log, level>(x, m, here);
+        constexpr int finer = Log - 1 - level;
+        const std::size_t at = mirrored(block << finer, blocks << finer);
+        inverse_level<V, Plan, kPlan, Log, level>(x, m, Twiddles{w.first + at, w.second + at});
     });
 }
 
@@ -350,61 +356,65 @@ constexpr int inverse_lanes_high(int high) {
 // The first levels, inside registers: even and odd words are partners.
 template <class V, int Level, int High>
 [[gnu::always_inline]] inline void inverse_lanes(typename V::Word& a, typename V::Word& b, std::size_t block,
-                                                 Twiddles w, const typename V::Mod& m) {
-    const auto factor = V::template factor_group<(V::kLanes >> Level)>(w.first + block, w.second + block);
-    const auto x = V::even(a, b);
-    const auto y = V::odd(a, b);
+                                                 std::size_t blocks, Twiddles w, const typename V::Mod& m) {
+    constexpr int group = V::kLanes >> Level;
+    const auto factors = V::template lane_factors<group>(w, mirrored(block + group - 1, blocks), m);
+    if constexpr (Level == 0) {
+        V::unshuffle_first(a, b);
+    } else {
+        V::unshuffle(a, b);
+    }
+    const auto x = a;
+    const auto y = b;
     a = V::add(x, y);
     if constexpr (folds_sum<V>(2 * High)) a = fold<V, High, false>(a, m);
     if constexpr (V::kSigned) {
-        b = V::product(V::sub(x, y), factor, m);
+        b = V::product(V::sub(y, x), factors, m);
     } else {
-        b = V::product_up(V::sub(V::add(x, m.times(High)), y), factor, m);
+        b = V::product_up(V::sub(V::add(y, m.times(High)), x), factors, m);
     }
 }
 
 template <class V, int Level, int High, int Log>
-[[gnu::always_inline]] inline void inverse_lanes_all(typename V::Word* x, std::size_t block, Twiddles w,
-                                                     const typename V::Mod& m) {
+[[gnu::always_inline]] inline void inverse_lanes_all(typename V::Word* x, std::size_t block, std::size_t blocks,
+                                                     Twiddles w, const typename V::Mod& m) {
     constexpr int pairs = 1 << (Log - 1);
     if constexpr (Level < V::kLogLanes) {
+        constexpr int finer = V::kLogLanes - 1 - Level;
         static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
-            const std::size_t inner = ((block << Log) + 2 * pair) << (V::kLogLanes - 1 - Level);
-            inverse_lanes<V, Level, High>(x[2 * pair], x[2 * pair + 1], inner, w, m);
+            const std::size_t inner = ((block << Log) + 2 * pair) << finer;
+            inverse_lanes<V, Level, High>(x[2 * pair], x[2 * pair + 1], inner, blocks << (Log + finer), w, m);
         });
-        inverse_lanes_all<V, Level + 1, inverse_lanes_high<V>(High), Log>(x, block, w, m);
+        inverse_lanes_all<V, Level + 1, inverse_lanes_high<V>(High), Log>(x, block, blocks, w, m);
     } else if constexpr (V::kLogLanes > 0) {
-        static_for<pairs>([&](auto pair) __attribute__((always_inline)) {
-            const auto even = V::even(x[2 * pair], x[2 * pair + 1]);
-            x[2 * pair + 1] = V::odd(x[2 * pair], x[2 * pair + 1]);
-            x[2 * pair] = even;
-        });
+        static_for<pairs>([&](auto pair)
+                              __attribute__((always_inline)) { V::unshuffle_last(x[2 * pair], x[2 * pair + 1]); });
     }
 }
 
 template <class V, class Source>
-[[gnu::always_inline]] inline void inverse_tail(u64* dst, std::size_t at, std::size_t block, Twiddles w,
-                                                const typename V::Mod& m, Source source) {
+[[gnu::always_inline]] inline void inverse_tail(u64* dst, std::size_t at, std::size_t block, std::size_t blocks,
+                                                Twiddles w, const typename V::Mod& m, Source source) {
     constexpr int Log = V::kTailLog - V::kLogLanes;
     using Plan = InversePlan<V, Log>;
     typename V::Word x[1 << Log];
     static_for<(1 << Log)>([&](auto r) __attribute__((always_inline)) { x[r] = source(at + r * V::kLanes); });
-    inverse_lanes_all<V, 0, 1, Log>(x, block, w, m);
-    inverse_registers<V, Log, Plan, kInverseTailPlan<V, Log>>(x, block, w, m);
+    inverse_lanes_all<V, 0, 1, Log>(x, block, blocks, w, m);
+    inverse_registers<V, Log, Plan, kInverseTailPlan<V, Log>>(x, block, blocks, w, m);
     settle_all<V, Plan, kInverseTailPlan<V, Log>, Log>(x, m);
     static_for<(1 << Log)>(
         [&](auto r) __attribute__((always_inline)) { V::store(dst + at + r * V::kLanes, x[r]); });
 }
 
 template <class V, int Log>
-[[gnu::always_inline]] inline void inverse_columns(u64* data, std::size_t stride, std::size_t block, Twiddles w,
-                                                   const typename V::Mod& m) {
+[[gnu::always_inline]] inline void inverse_columns(u64* data, std::size_t stride, std::size_t block,
+                                                   std::size_t blocks, Twiddles w, const typename V::Mod& m) {
     using Plan = InversePlan<V, Log>;
     for (std::size_t column = 0; column < stride; column += V::kLanes) {
         typename V::Word x[1 << Log];
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { x[r] = V::load(data + r * stride + column); });
-        inverse_registers<V, Log, Plan, kInversePlan<V, Log>>(x, block, fresh(w), m);
+        inverse_registers<V, Log, Plan, kInversePlan<V, Log>>(x, block, blocks, fresh(w), m);
         settle_all<V, Plan, kInversePlan<V, Log>, Log>(x, m);
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { V::store(data + r * stride + column, x[r]); });
@@ -424,7 +434,7 @@ template <class V, int Log, class Sink>
         typename V::Word x[1 << Log];
         static_for<(1 << Log)>(
             [&](auto r) __attribute__((always_inline)) { x[r] = V::load(data + r * stride + column); });
-        inverse_registers<V, Log, Plan, kInversePlan<V, Log>, Log - 1>(x, 1, fresh(w), m);
+        inverse_registers<V, Log, Plan, kInversePlan<V, Log>, Log - 1>(x, 1, 1, fresh(w), m);
         static_for<half>([&](auto r) __attribute__((always_inline)) {
             inverse_halves<V, kInversePlan<V, Log>.step[Log - 1][r]>(x[r], x[r + half], m);
             const auto u = lazy_product<V>(x[r], f_sum, m);
@@ -447,21 +457,22 @@ inline void inverse_ntt(u64* work, const NttTable& table, Factor sum, Factor dif
     for (std::size_t start = 0; start < n; start += size) {
         int length_log = V::kTailLog;
         for (std::size_t at = start; at < start + size; at += std::size_t{1} << length_log) {
-            inverse_tail<V>(work, at, (n + at) >> length_log, table.inverse, m, source);
+            inverse_tail<V>(work, at, (n + at) >> length_log, n >> length_log, table.twiddles, m, source);
         }
         for (int pass = schedule.count - 1; pass > 0; --pass) {
             const int log_now = schedule.log[pass];
             for (std::size_t at = start; at < start + size; at += std::size_t{1} << (length_log + log_now)) {
-                const std::size_t block = (n + at) >> (length_log + log_now);
+                const int to_log = length_log + log_now;
                 with_log<V>(log_now, [&](auto log) {
-                    inverse_columns<V, log>(work + at, std::size_t{1} << length_log, block, table.inverse, m);
+                    inverse_columns<V, log>(work + at, std::size_t{1} << length_log, (n + at) >> to_log, n >> to_log,
+                                            table.twiddles, m);
                 });
             }
             length_log += log_now;
         }
     }
     with_log<V>(schedule.log[0], [&](auto log) {
-        inverse_last_columns<V, log>(work, size, table.inverse, sum, difference, m, sink);
+        inverse_last_columns<V, log>(work, size, table.twiddles, sum, difference, m, sink);
     });
 }
 

@@ -61,7 +61,7 @@ struct ForwardPlan {
     }
 };
 
-// One inverse butterfly: (x, y) → (x + y, (x − y)·w).
+// One inverse butterfly: (x, y) → (x + y, (y − x)·w), where w is the negated inverse of the forward factor.
 struct InverseStep {
     Fold fold_x{0, false, {0, 0}}, fold_y{0, false, {0, 0}};
     int shift = 0;  // multiple of q added to the difference, so that it is positive
@@ -82,7 +82,7 @@ constexpr InverseStep plan_inverse(Range& x, Range& y) {
             step.fold_y = fold_one(y);
         }
     }
-    step.shift = V::kSigned ? 0 : y.high;
+    step.shift = V::kSigned ? 0 : x.high;
     x = {x.low + y.low, x.high + y.high};
     y = V::kSigned ? Range{-1, 1} : Range{0, 2};
     return step;

@@ -24,19 +24,21 @@ u64 find_root(u64 q, int log_n) {
     throw std::invalid_argument(std::to_string(q) + " has no primitive root of order 2N: is it prime?");
 }
 
-void fill(Twiddles out, u64 root, const NttTable& table) {
-    u64* first = const_cast<u64*>(out.first);
-    u64* second = const_cast<u64*>(out.second);
+void fill(NttTable& table, std::size_t seconds) {
     const std::size_t n = table.n();
     const u64 q = table.modulus.value;
+    table.storage = Buffer(n + seconds);
+    u64* first = table.storage.data();
+    u64* second = first + n;
     u64 power = 1;
-    for (std::size_t k = 0; k < n; ++k) {
+    for (std::size_t exponent = 0; exponent < n; ++exponent) {
+        const std::size_t k = reverse_bits(static_cast<u32>(exponent), table.log_n);
         const Factor f = table.kernels->encode(power, table.modulus);
-        const u32 at = reverse_bits(static_cast<u32>(k), table.log_n);
-        first[at] = f.first;
-        second[at] = f.second;
-        power = mul_mod(power, root, q);
+        first[k] = f.first;
+        if (k < seconds) second[k] = f.second;
+        power = mul_mod(power, table.root, q);
     }
+    table.twiddles = {first, second};
 }
 
 std::unique_ptr<NttTable> build(u64 q, int log_n, Isa isa) {
@@ -56,16 +58,10 @@ std::unique_ptr<NttTable> build(u64 q, int log_n, Isa isa) {
     table->log_n = log_n;
     table->root = find_root(q, log_n);
     table->kernels = kernels;
-    table->storage = Buffer(4 * n);
-    u64* words = table->storage.data();
-    table->forward = {words, words + n};
-    table->inverse = {words + 2 * n, words + 3 * n};
-    const u64 inverse_root = inverse_mod(table->root, q);
-    fill(table->forward, table->root, *table);
-    fill(table->inverse, inverse_root, *table);
+    fill(*table, kernels->computes_lane_factors ? n / kernels->lanes : n);
     const u64 unscale = inverse_mod(n % q, q);
     table->unscale = kernels->encode(unscale, table->modulus);
-    table->last_twiddle = pow_mod(inverse_root, n / 2, q);
+    table->last_twiddle = pow_mod(table->root, n / 2, q);
     table->unscale_last = kernels->encode(mul_mod(unscale, table->last_twiddle, q), table->modulus);
     return table;
 }

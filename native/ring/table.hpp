@@ -9,8 +9,11 @@ namespace lattice {
 
 struct Kernels;
 
-// Factor k = m + i (m a power of two, i < m) belongs to block i of the level that has m blocks: ψ^{bitrev(k)}. The
-// halves of a Factor are kept in two arrays, so that the last levels can load a vector of consecutive ones.
+// Factor k = m + i (m a power of two, i < m) belongs to block i of the level that has m blocks: w_k = ψ^{bitrev(k)}. The
+// inverse transform needs no table of its own, because w_{m+i}^{-1} = −w_{m + (m−1−i)}.
+//
+// The halves of a Factor are kept in two arrays. The second, which follows from the first, is short where lanes would
+// rather compute it than read it: big rings live from memory.
 struct Twiddles {
     const u64* first;
     const u64* second;
@@ -20,12 +23,11 @@ struct NttTable {
     Modulus modulus;
     int log_n;
     u64 root;          // ψ
-    u64 last_twiddle;  // of the last inverse level, which has one block
+    u64 last_twiddle;  // w_1, which belongs to the one block of the last inverse level
     const Kernels* kernels;
-    Twiddles forward;  // powers of ψ
-    Twiddles inverse;  // powers of ψ^{-1}
+    Twiddles twiddles;
     Factor unscale;       // N^{-1}
-    Factor unscale_last;  // N^{-1} times the only factor of the last inverse level
+    Factor unscale_last;  // N^{-1}·w_1
 
     std::size_t n() const { return std::size_t{1} << log_n; }
 

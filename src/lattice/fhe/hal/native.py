@@ -7,17 +7,25 @@ digits of one prime at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+
+import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
+from lattice.fhe.hal.composites import BsgsPlan
 
 
 @lru_cache(maxsize=256)
 def _context(ctx: KeySwitchContext) -> _native.SwitchContext:
     return _native.SwitchContext(ctx.n, ctx.q_moduli, ctx.special, ctx.digits)
+
+
+def _tidy(x: Residues) -> Residues:
+    """Views of odd layout are copied; keys and diagonals, which are large, must be contiguous as they come."""
+    return np.ascontiguousarray(x)
 
 
 class NativeBackend:
@@ -54,84 +62,102 @@ class NativeBackend:
 
     def ntt(self, x: Residues, moduli: Sequence[int], n: int) -> Residues:
         """Coefficients to evaluations."""
-        return _native.ntt(x, moduli)
+        return _native.ntt(_tidy(x), moduli)
 
     def intt(self, x: Residues, moduli: Sequence[int], n: int) -> Residues:
         """Evaluations to coefficients."""
-        return _native.intt(x, moduli)
+        return _native.intt(_tidy(x), moduli)
 
     def add(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """x + y; y may repeat over the leading axes of x, here and below."""
-        return _native.add(x, y, moduli)
+        return _native.add(_tidy(x), _tidy(y), moduli)
 
     def sub(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """x - y."""
-        return _native.sub(x, y, moduli)
+        return _native.sub(_tidy(x), _tidy(y), moduli)
 
     def neg(self, x: Residues, moduli: Sequence[int]) -> Residues:
         """-x."""
-        return _native.neg(x, moduli)
+        return _native.neg(_tidy(x), moduli)
 
     def mul(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """x·y."""
-        return _native.mul(x, y, moduli)
+        return _native.mul(_tidy(x), _tidy(y), moduli)
 
     def mul_add(self, acc: Residues, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """acc + x·y."""
-        return _native.mul_add(acc, x, y, moduli)
+        return _native.mul_add(_tidy(acc), _tidy(x), _tidy(y), moduli)
 
     def mul_scalar(self, x: Residues, scalars: Sequence[int], moduli: Sequence[int]) -> Residues:
         """Limb k times `scalars[k]`."""
-        return _native.mul_scalar(x, [s % q for s, q in zip(scalars, moduli, strict=True)], moduli)
+        return _native.mul_scalar(_tidy(x), [s % q for s, q in zip(scalars, moduli, strict=True)], moduli)
 
     def automorphism_ntt(self, x: Residues, g: int) -> Residues:
         """X ↦ X^g on evaluations."""
-        return _native.automorphism_ntt(x, g)
+        return _native.automorphism_ntt(_tidy(x), g)
 
     def convert(self, x: Residues, source: Sequence[int], target: Sequence[int]) -> Residues:
         """Centred base conversion."""
-        return _native.convert(x, source, target)
+        return _native.convert(_tidy(x), source, target)
 
     def mod_up(self, x: Residues, source: Sequence[int], target: Sequence[int]) -> Residues:
         """Extend coefficients to more primes."""
-        return _native.mod_up(x, source, target)
+        return _native.mod_up(_tidy(x), source, target)
 
     def mod_down(self, x: Residues, kept: Sequence[int], dropped: Sequence[int]) -> Residues:
         """Divide evaluations by the dropped primes, rounding."""
-        return _native.mod_down(x, kept, dropped)
+        return _native.mod_down(_tidy(x), kept, dropped)
 
     def rescale(self, x: Residues, kept: Sequence[int], dropped: Sequence[int]) -> Residues:
         """Divide evaluations by a level group, rounding."""
-        return _native.mod_down(x, kept, dropped)
+        return _native.mod_down(_tidy(x), kept, dropped)
 
     def decompose(self, c: Residues, ctx: KeySwitchContext) -> Residues:
         """Cut evaluations into digits and extend each to all primes."""
-        return _context(ctx).decompose(c)
+        return _context(ctx).decompose(_tidy(c))
 
     def gadget_product(self, digits: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
         """Σ_d digit_d ⊙ key_d for both halves."""
-        return _context(ctx).gadget_product(digits, key)
+        return _context(ctx).gadget_product(_tidy(digits), key)
 
     # --- composites ---------------------------------------------------------------------------------------
 
     def key_switch(self, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
         """See `composites.key_switch`, as for those below."""
-        return _context(ctx).key_switch(c, key)
+        return _context(ctx).key_switch(_tidy(c), key)
 
     def rotate(self, ct: Residues, element: int, key: Residues, ctx: KeySwitchContext) -> Residues:
         """σ(ct) under s."""
-        return _context(ctx).rotate_hoisted(ct, [element], [key])[0]
+        return _context(ctx).rotate_hoisted(_tidy(ct), [element], [key])[0]
 
     def rotate_hoisted(
         self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
     ) -> list[Residues]:
         """Several rotations of one ciphertext."""
-        return _context(ctx).rotate_hoisted(ct, elements, keys)
+        return _context(ctx).rotate_hoisted(_tidy(ct), elements, keys)
+
+    def rotate_sum(
+        self, ct: Residues, elements: Sequence[int], keys: Sequence[Residues], ctx: KeySwitchContext
+    ) -> Residues:
+        """The ciphertext and several of its rotations, added up."""
+        return _context(ctx).rotate_sum(_tidy(ct), elements, keys)
 
     def multiply(self, x: Residues, y: Residues, moduli: Sequence[int]) -> Residues:
         """The tensor product, to be relinearised."""
-        return _native.multiply(x, y, moduli)
+        return _native.multiply(_tidy(x), _tidy(y), moduli)
 
     def relinearise(self, ct: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
         """Three components to two."""
-        return _context(ctx).relinearise(ct, key)
+        return _context(ctx).relinearise(_tidy(ct), key)
+
+    def bsgs(
+        self,
+        ct: Residues,
+        diagonals: Residues,
+        keys: Mapping[int, Residues],
+        plan: BsgsPlan,
+        ctx: KeySwitchContext,
+    ) -> Residues:
+        """A matrix–vector product."""
+        needed = {element: keys[element] for element in plan.elements}
+        return _context(ctx).bsgs(_tidy(ct), diagonals, needed, plan.babies, plan.giants, plan.terms)

@@ -1,0 +1,64 @@
+// The work of a key switch modulo one prime. It goes leaf by leaf: finish the digits' transforms there, multiply by the key,
+// subtract and divide, all while the leaf is in the second-level cache.
+#pragma once
+
+#include "hal/decomposition.hpp"
+#include "hal/key_switch.hpp"
+
+namespace lattice {
+
+class LimbWork {
+  public:
+    LimbWork(const SwitchConstants& constants, std::size_t limb);
+
+    // Which polynomial's digits; `space` is [digits, row_stride(n)].
+    void take_digits(const Decomposition& decomposition, u64* space);
+
+    // Which key comes next. Digits are finished by the first product with them.
+    void take_key(const SwitchProduct& product);
+
+    // (b, a) = Σ_d σ(digit_d)·key_d at one leaf, divided by R; or that added to what is there. The arrays hold one leaf.
+    void multiply(std::size_t leaf, u64* b, u64* a, bool add);
+    // To be called when `multiply` was, for every leaf.
+    void digits_are_finished() { finished_ = true; }
+
+    // Finishes the digits without multiplying.
+    void finish_digits();
+
+    // The key's words of one leaf, or half of them, to be fetched.
+    Ahead key_ahead(std::size_t leaf, std::size_t half);
+
+    std::size_t leaf_size() const { return leaf_size_; }
+    std::size_t leaves() const { return c_.n / leaf_size_; }
+    const NttTable& table() const { return table_; }
+    const Kernels& kernels() const { return *table_.kernels; }
+
+  private:
+    const SwitchConstants& c_;
+    std::size_t limb_;
+    const NttTable& table_;
+    std::size_t leaf_size_;
+    LimbDigits digits_;
+    bool finished_ = true;
+    PointerList<const u64*> key_[2], ahead_[2];
+    const Permutation* by_ = nullptr;
+};
+
+// What the special primes hold of sums over QP, on its way to be subtracted modulo q.
+class SpecialPart {
+  public:
+    SpecialPart(const SwitchConstants& constants, std::size_t count);
+
+    // Of sum number `index`, given modulo special prime `special` as evaluations divided by R.
+    void take(std::size_t index, std::size_t special, const u64* sum);
+
+    // What that converts to modulo a q prime, transformed up to its leaves.
+    void convert(std::size_t index, std::size_t q_limb, u64* out) const;
+
+  private:
+    const SwitchConstants& c_;
+    std::size_t stride_;
+    Buffer z_;  // [count, special limbs, stride]
+};
+
+}  // namespace lattice
