@@ -1,0 +1,85 @@
+"""What the client does in the clear, as data: preparing features, packing slots, reading results. No code travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lattice.fhe.ckks.ciphertext import Encoding
+
+
+class Before(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):
+    """A step on features `[batch, …]` before packing."""
+
+
+class Normalise(Before, frozen=True, tag="normalise"):
+    """Divide every sample by its Euclidean length."""
+
+
+class AppendSquaredLength(Before, frozen=True, tag="append_squared_length"):
+    """One more feature: the squared Euclidean length."""
+
+
+class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):
+    """A step on decrypted results `[batch, results]`."""
+
+
+class Sigmoid(After, frozen=True, tag="sigmoid"):
+    """1/(1 + e^−x)."""
+
+
+class Softmax(After, frozen=True, tag="softmax"):
+    """Over the results of a sample."""
+
+
+class ArgMax(After, frozen=True, tag="argmax"):
+    """The label of the largest result."""
+
+    labels: tuple[str, ...] = ()
+
+
+class Threshold(After, frozen=True, tag="threshold"):
+    """labels[1] where the one result is above the value, else labels[0]."""
+
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+class Largest(After, frozen=True, tag="largest"):
+    """Indices and values of the `count` largest results (`smallest` for distances)."""
+
+    count: int
+    smallest: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """One ciphertext: for each slot (or coefficient) the entry of flattened `[batch, features or results]`, or < 0."""
+
+    entries: NDArray[np.int32]
+    level: int
+    scale: str
+    """As `hal.program.scale_text` writes it."""
+    encoding: Encoding = Encoding.SLOTS
+
+
+@dataclass(frozen=True, eq=False)
+class ClientPart:
+    """Everything that a client needs beside the parameters and its keys."""
+
+    feature_shape: tuple[int, ...]
+    """Of one sample, before `before`."""
+    batch: int
+    """Samples in one query; fewer are padded with zeros, more take several queries."""
+    before: tuple[Before, ...]
+    inputs: tuple[Packed, ...]
+    outputs: tuple[Packed, ...]
+    after: tuple[After, ...]
+    results: int
+    """Results per sample."""
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    """`[features]`: the calibrated range; whoever encrypts beyond it is warned, or refused if they ask for that."""
