@@ -97,7 +97,7 @@ def _show(kind: Any) -> str:
     if isinstance(kind, CiphertextType):
         extra = f", {kind.components} components"
     else:
-        extra = f", {kind.members} of them" + ", extended" * kind.extended + f", period {kind.period}" * (kind.period > 0)
+        extra = f", {kind.members} of them, period {kind.period}" + ", extended" * kind.extended
     return f"{kind.encoding} at scale {text(kind.scale)}{extra}"
 
 
@@ -140,7 +140,7 @@ _STEPS: dict[type[Instruction], Callable[[Operations, Registers, Any], Ciphertex
         ops.Conjugate: lambda on, r, i: on.conjugate(r[i.a]),
         ops.Matrix: _matrix,
         ops.SumPlain: lambda on, r, i: on.sum_plain([r[at] for at in i.inputs], r[i.plain], i.terms),
-        ops.SumPeriodic: lambda on, r, i: on.sum_periodic([r[at] for at in i.inputs], r[i.plain]),
+        ops.SumPeriodic: lambda on, r, i: on.sum_periodic([r[at] for at in i.inputs], r[i.plain], len(i.outs)),
         ops.Chebyshev: _chebyshev,
         ops.SumSlots: _sum_slots,
     },

@@ -230,12 +230,16 @@ class Operations:
         outs = self.composites.sum_plain([x.components for x in inputs], plain.polys, terms, self._moduli(kind))
         return [self._made(kind, out) for out in outs]
 
-    def sum_periodic(self, inputs: Sequence[Ciphertext], plain: PeriodicWeights) -> list[Ciphertext]:
-        """For each result a, Σ_i plain[a, i] ⊙ inputs[i]; nothing is rescaled."""
-        kinds, weights = self._types(inputs), self.check_plain(plain)
-        kind = rules.sum_periodic(self.params, kinds, weights, len(plain.residues))
-        outs = self.composites.sum_periodic([x.components for x in inputs], plain.residues, self._moduli(kind))
-        return [self._made(kind, out) for out in outs]
+    def sum_periodic(
+        self, inputs: Sequence[Ciphertext], plain: PeriodicWeights, outs: int | None = None
+    ) -> list[Ciphertext]:
+        """For each result a, Σ_i plain[a, i] ⊙ inputs[i]; nothing is rescaled. Only the product of the weights' first
+        two sizes is part of their type, so they are read as a matrix of `outs` rows, whatever their own."""
+        rows = len(plain.residues) if outs is None else outs
+        kind = rules.sum_periodic(self.params, self._types(inputs), self.check_plain(plain), rows)
+        weights = plain.residues.reshape(rows, len(inputs), *plain.residues.shape[2:])
+        results = self.composites.sum_periodic([x.components for x in inputs], weights, self._moduli(kind))
+        return [self._made(kind, out) for out in results]
 
     # --- keys ---------------------------------------------------------------------------------------------
 
