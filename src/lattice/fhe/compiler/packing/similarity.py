@@ -47,6 +47,7 @@ MAX_ROWS = 1 << 21
 KEY_BYTES = 2 << 20
 """Rotation keys, unless the caller allows more: beyond this, time hardly falls."""
 MARGIN_BITS = 1
+"""Room above the largest score that calibration saw; lengths bound a cosine, so it needs none."""
 SUM_BLOCKS = 64
 """Blocks in one instruction: enough that the rotated queries are read from cache."""
 METRICS = ("dot", "cosine", "euclidean")
@@ -106,14 +107,14 @@ def compile_similarity(
     lengths = np.linalg.norm(rows, axis=1)
     longest = float(lengths.max()) or 1.0
     before: tuple[Before, ...] = ()
-    model, largest, reach = Affine(rows, np.zeros(len(rows))), longest**2, np.abs(rows).max(axis=0)
+    model, largest, reach = Affine(rows, np.zeros(len(rows))), 2 * longest**2, np.abs(rows).max(axis=0)
     low, high = -reach, reach
     if metric == "cosine":
         before, largest = (Normalise(),), 1.0
         model = Affine(rows / np.where(lengths > 0, lengths, 1.0)[:, None], np.zeros(len(rows)))
         low, high = -np.ones(rows.shape[1]), np.ones(rows.shape[1])
     elif metric == "euclidean":
-        before, largest = (AppendSquaredLength(),), 4 * longest**2
+        before, largest = (AppendSquaredLength(),), 8 * longest**2
         model = Affine(np.column_stack([-2.0 * rows, np.ones(len(rows))]), lengths**2)
         low, high = np.append(low, 0.0), np.append(high, longest**2)
     after = (Largest(min(best, len(rows)), smallest=metric == "euclidean"),) if best else ()
@@ -133,8 +134,9 @@ def compile_scores(
 ) -> Compiled:
     """Any graph of linear steps with many outputs, for instance an imported nearest-neighbour model."""
     model = affine(graph)
+    reach = 2.0**MARGIN_BITS * largest if largest else np.inf
     return _compile(
-        model, graph.input_shape, np.ravel(low), np.ravel(high), tuple(before), tuple(after), largest, max_key_bytes
+        model, graph.input_shape, np.ravel(low), np.ravel(high), tuple(before), tuple(after), reach, max_key_bytes
     )
 
 
@@ -145,15 +147,17 @@ def _compile(
     high: Real,
     before: tuple[Before, ...],
     after: tuple[After, ...],
-    largest: float | None,
+    largest: float,
     max_key_bytes: int,
 ) -> Compiled:
     params = search_parameters()
     layout = _Layout(params.slots, model.features, model.outputs)
     tree = _tree(params, layout, max_key_bytes)
     unit = to_unit(low, high)
-    model = model.of_unit_features(np.array(unit.middle), np.array(unit.exponents, dtype=np.float64))
-    scales = _scales(params, min(largest or model.reach, model.reach), float(np.linalg.norm(model.weights, axis=1).max()))
+    if not _is_identity(unit):
+        model = model.of_unit_features(np.array(unit.middle), np.array(unit.exponents, dtype=np.float64))
+    row_length = float(np.linalg.norm(model.weights, axis=1).max())
+    scales = _scales(params, min(largest, model.reach), row_length, len(tree.radices))
     has_bias = bool(np.any(model.bias))
     program = _plain_program(params, layout, tree, scales, has_bias)
     steps = before if _is_identity(unit) else (*before, unit)
@@ -181,11 +185,18 @@ def key_bytes(params: ParameterSet) -> int:
     return digits * bits * params.n // 8
 
 
-def _scales(params: ParameterSet, reach: float, row_length: float) -> _Scales:
-    """Slots of a fresh query deviate by σ√N, of a rotated one by little more; those of encoded rows by √(N/12)."""
-    total = floor(log2(prod(params.q_moduli(0)) / 2 / max(reach, 2.0**-20))) - MARGIN_BITS
-    query_error = 2.0 * sqrt(params.error_eta / 2 * params.n) * max(row_length, 2.0**-20)
-    row_error = sqrt(params.n / 24.0) * sqrt(max(reach, 2.0**-20))
+def _deviation(params: ParameterSet, stages: int) -> float:
+    """Of one slot of a query that was turned: σ√N from encryption, and N/√18 from the rounding of each rotation. The
+    latter is |s| at the slot's root times a normal number, so it has a long tail."""
+    return hypot(sqrt(params.error_eta / 2 * params.n), params.n * sqrt(stages / 18.0)) / sqrt(2.0)
+
+
+def _scales(params: ParameterSet, largest: float, row_length: float, stages: int) -> _Scales:
+    """Slots of encoded rows deviate by √(N/12); half of every variance is imaginary."""
+    reach = max(largest, 2.0**-20)
+    total = floor(log2(prod(params.q_moduli(0)) / 2 / reach))
+    query_error = _deviation(params, stages) * max(row_length, 2.0**-20)
+    row_error = sqrt(params.n / 24.0) * sqrt(reach)
     query = min(max(round((total + log2(query_error / row_error)) / 2), 1), total - 1)
     error = hypot(query_error * 2.0**-query, row_error * 2.0 ** (query - total))
     if total < 2 or error > max(reach, 2.0**-20):
@@ -268,9 +279,10 @@ def compile_encrypted_similarity(
     params = search_parameters()
     layout = _Layout(params.slots, width, rows)
     tree = _tree(params, layout, max_key_bytes - key_bytes(params))
-    both = (floor(log2(prod(params.q_moduli(0)) / 2)) - MARGIN_BITS) // 2
-    error = sqrt(2.0) * 2.0 * sqrt(params.error_eta / 2 * params.n) * 2.0**-both
-    scales = _Scales(both, both, error)
+    total = floor(log2(prod(params.q_moduli(0)) / 2))
+    query = (total + 2) // 2
+    fresh, turned = _deviation(params, 0), _deviation(params, len(tree.radices))
+    scales = _Scales(query, total - query, hypot(turned * 2.0**-query, fresh * 2.0 ** (query - total)))
     after = (Largest(min(best, rows)),) if best else ()
     one = np.ones(width)
     client = _client_part(layout, scales, (width,), (Normalise(),), after, -one, one)
@@ -280,7 +292,7 @@ def compile_encrypted_similarity(
 
 
 def _encrypted_program(params: ParameterSet, layout: _Layout, tree: Tree, scales: _Scales) -> Program:
-    scale = scale_text(Fraction(1 << scales.query))
+    query_scale, row_scale = (scale_text(Fraction(1 << bits)) for bits in (scales.query, scales.rows))
     steps: list[ops.Instruction] = [ops.LoadInput(out=0, input=0)]
     turned, free = emit(tree, 0, steps, 1)
     outputs = []
@@ -297,7 +309,7 @@ def _encrypted_program(params: ParameterSet, layout: _Layout, tree: Tree, scales
         steps.append(ops.Relinearise(out=free, a=total))
         outputs.append(free)
         free += 1
-    inputs = tuple(Input(level=0, scale=scale) for _ in range(1 + layout.blocks * layout.period))
+    inputs = (Input(0, query_scale), *[Input(0, row_scale)] * (layout.blocks * layout.period))
     return Program(params, inputs, (), tuple(steps), tuple(outputs))
 
 
