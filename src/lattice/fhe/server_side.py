@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal import interpreter
 from lattice.fhe.hal.backend import Backend
 from lattice.fhe.hal.operations import KeySource
-from lattice.fhe.hal.program import Program
-from lattice.fhe.hal.weights import AnyPlaintext
+from lattice.fhe.hal.program import Program, Weight
+from lattice.fhe.hal.weights import AnyPlaintext, encode_diagonals, encode_periodic
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +88,14 @@ def evaluate(
         blinder.blind(result, entries, blinding, number)
         for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
     ]
+
+
+def encode_weight(encoder: Encoder, declared: Weight, values: NDArray[np.floating[Any]]) -> AnyPlaintext:
+    """One weight, in the form that its declaration says."""
+    kind = declared.kind
+    if kind.period:
+        return encode_periodic(encoder, values, level=kind.level, scale=kind.scale)
+    if declared.count:
+        return encode_diagonals(encoder, values, level=kind.level, scale=kind.scale, extended=kind.extended)
+    row = values.reshape(-1)
+    return encoder.encode(row, level=kind.level, scale=kind.scale, encoding=kind.encoding)

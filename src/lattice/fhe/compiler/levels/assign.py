@@ -92,21 +92,24 @@ def _wishes(circuit: Circuit, found: Assignment) -> tuple[dict[int, int], Edge |
     made_by = producers(circuit)
     wishes: dict[int, int] = {}
     chain = Chain(Fraction(1 << 20), STAND_INS)
-    for index, step in enumerate(circuit.steps):
-        for first, second in wiring.same_scale(step):
-            if Edge(index, first) in found.adjusted or Edge(index, second) in found.adjusted:
-                continue
-            a, b = reads(step)[first], reads(step)[second]
-            trial = Scales(circuit, _with(found, wishes), chain)
-            if trial.of(a) == trial.of(b):
-                continue
-            for value, other in ((a, b), (b, a)):
-                if _may_wish(circuit, made_by, wishes, value, other):
-                    wishes[made_by[value]] = other
-                    break
-            else:
-                swapped = not is_linear(step) and found.levels[a] > found.levels[b]
-                return wishes, Edge(index, first if swapped else second)
+    meetings = [
+        (index, first, second)
+        for index, step in enumerate(circuit.steps)
+        for first, second in wiring.same_scale(step)
+        if not {Edge(index, first), Edge(index, second)} & found.adjusted
+    ]
+    for index, first, second in meetings:
+        a, b = reads(circuit.steps[index])[first], reads(circuit.steps[index])[second]
+        for value, other in ((a, b), (b, a)):
+            if made_by[a] != made_by[b] and _may_wish(circuit, made_by, wishes, value, other):
+                wishes[made_by[value]] = other
+                break
+    scales = Scales(circuit, _with(found, wishes), chain)  # a later wish may have changed what an earlier one found
+    for index, first, second in meetings:
+        a, b = reads(circuit.steps[index])[first], reads(circuit.steps[index])[second]
+        if scales.of(a) != scales.of(b):
+            swapped = not is_linear(circuit.steps[index]) and found.levels[a] > found.levels[b]
+            return wishes, Edge(index, first if swapped else second)
     return wishes, None
 
 
@@ -166,8 +169,9 @@ class Scales:
         values = reads(self.circuit.steps[edge.step])
         if edge not in self.assignment.adjusted:
             return self.of(values[edge.operand])
-        mates = [a + b - edge.operand for a, b in wiring.same_scale(self.circuit.steps[edge.step])
-                 if edge.operand in (a, b)]
+        mates = [
+            a + b - edge.operand for a, b in wiring.same_scale(self.circuit.steps[edge.step]) if edge.operand in (a, b)
+        ]
         return self.of(values[mates[0]])
 
     def _find(self, producer: int) -> Fraction:

@@ -160,9 +160,7 @@ class _Lowering:
         plain = self.to.weight(step.diagonals, level, scale, count=len(step.diagonals), extended=not simple)
         if simple:
             terms = tuple(tuple((i, d) for terms in out for i, _, d in terms) for out in step.terms)
-            products = self.to.emit_many(
-                ops.SumPlain, len(step.outs), inputs=tuple(operands), plain=plain, terms=terms
-            )
+            products = self.to.emit_many(ops.SumPlain, len(step.outs), inputs=tuple(operands), plain=plain, terms=terms)
         else:
             products = self.to.emit_many(
                 ops.Matrix,
