@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Encoding
 
 
@@ -32,6 +33,8 @@ class ToUnit(Before, frozen=True, tag="to_unit"):
 
     def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
         """On `[batch, features]`. The factor is a power of two, so only the subtraction rounds."""
+        if samples.shape[-1:] != (len(self.middle),) or len(self.middle) != len(self.exponents):
+            raise LatticeError("input_invalid", f"A sample has {len(self.middle)} features, not {samples.shape[-1]}.")
         return np.ldexp(samples - np.array(self.middle), np.array(self.exponents))
 
 
