@@ -6,18 +6,20 @@ The price is in transforms of one limb, as in `circuits.matrix`, so that a plan 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 
 from lattice.fhe.circuits.matrix import NTT, PRODUCT, Limbs
 from lattice.fhe.compiler.circuit import Matrix, Real, Stages
-from lattice.fhe.compiler.packing.linear import Built, Offset
+from lattice.fhe.compiler.operations import Indices
+from lattice.fhe.compiler.packing.linear import Built
+
+Turns = Indices
 
 SMALL = 96
 """Widths of baby steps that are tried one by one, in units of the offsets' common divisor."""
-KEPT = 6
+KEPT = 10
 """Splits kept for a layer."""
 
 
@@ -41,55 +43,55 @@ class Split(NamedTuple):
 def splits(built: Built, limbs: Limbs, key_price: float) -> list[Split]:
     """The best splits, cheapest first, where every distinct rotation costs `key_price` beside its time."""
     found: dict[frozenset[int], Split] = {}
-    for width, phase in _widths(built.used):
-        split = _split(built, width, phase, limbs)
+    parts = [np.array(offsets, dtype=np.int64).reshape(-1, 2).T for offsets in built.used]
+    for width, phase in _widths(np.concatenate([turns for _, turns in parts])):
+        split = _split(built, parts, width, phase, limbs)
         if split.steps not in found or split.time < found[split.steps].time:
             found[split.steps] = split
     return sorted(found.values(), key=lambda split: (split.time + key_price * len(split.steps), split.width))[:KEPT]
 
 
-def _widths(used: tuple[tuple[Offset, ...], ...]) -> Iterator[tuple[int, int]]:
-    turns = sorted({turn for offsets in used for _, turn in offsets})
-    unit = gcd(*turns) or 1
-    span = (turns[-1] - turns[0]) // unit + 1
+def _widths(turns: Turns) -> Iterator[tuple[int, int]]:
+    """(width, phase) to try: every small one, then powers of two and three times those."""
+    low, high = int(turns.min()), int(turns.max())
+    unit = int(np.gcd.reduce(turns)) or 1
+    span = (high - low) // unit + 1
     widths = {unit * k for k in range(1, min(span, SMALL) + 1)}
     widths |= {unit * k << bit for bit in range(span.bit_length() + 1) for k in (1, 3) if k << bit <= 2 * span}
     widths |= {1 << bit for bit in range((span * unit).bit_length() + 1)}
     for width in sorted(widths):
         yield width, 0
-        if turns[0] < 0:
+        if low < 0:
             yield width, width // 2
-            yield width, -turns[0]
+            yield width, -low
 
 
-def _split(built: Built, width: int, phase: int, limbs: Limbs) -> Split:
+def _split(built: Built, parts: list[Turns], width: int, phase: int, limbs: Limbs) -> Split:
     slots = built.scheme.source.count
-    babies: set[tuple[int, int]] = set()
-    giants: list[set[int]] = []
-    for offsets in built.used:
-        inputs, turns = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
-        baby = (turns + phase) % width - phase
-        babies |= set(zip(inputs.tolist(), baby.tolist(), strict=True))
-        giants.append(set(((turns - baby) % slots).tolist()))
-    time, rotations = _price(babies, giants, built.count, built.scheme.fold, limbs)
-    steps = tuple(sorted({baby for _, baby in babies}, key=lambda step: (abs(step), step)))
-    union = tuple(sorted(set().union(*giants)))
+    babies = [(inputs << 32) + (turns + phase) % width - phase for inputs, turns in parts]
+    together = np.unique(np.concatenate(babies))
+    inputs = (together + phase) >> 32
+    turned = together - (inputs << 32)
+    giants = [np.unique((turns + phase) // width * width % slots) for _, turns in parts]
+    moved = turned != 0
+    sources = len(np.unique(inputs[moved]))
+    jumps = sum(int(np.count_nonzero(each)) for each in giants)
+    time = _time(limbs, sources, int(np.count_nonzero(moved)), jumps, built)
+    folds = sum(map(len, built.scheme.fold)) * len(parts)
+    steps = tuple(sorted(set(turned.tolist()), key=lambda step: (abs(step), step)))
+    union = tuple(np.unique(np.concatenate(giants)).tolist())
+    rotations = int(np.count_nonzero(moved)) + jumps + folds
     return Split(width, phase, steps, union, built.scheme.fold, time, rotations)
 
 
-def _price(
-    babies: set[tuple[int, int]], giants: list[set[int]], diagonals: int, stages: Stages, limbs: Limbs
-) -> tuple[float, int]:
+def _time(limbs: Limbs, sources: int, babies: int, jumps: int, built: Built) -> float:
     wide = limbs.q + limbs.special
     mod_up, mod_down = limbs.digits * wide * NTT, wide * NTT
     gadget = 2 * limbs.digits * wide * PRODUCT
-    turned = [(i, baby) for i, baby in babies if baby]
-    jumps = sum(len(each - {0}) for each in giants)
-    folds = sum(map(len, stages)) * len(giants)
-    time = mod_up * len({i for i, _ in turned}) + gadget * len(turned) + jumps * (mod_up + mod_down + gadget)
-    time += diagonals * 2 * wide * PRODUCT + 2 * mod_down * len(giants)
-    time += len(giants) * len(stages) * (mod_up + 2 * mod_down) + folds * gadget
-    return time, len(turned) + jumps + folds
+    outs, stages = len(built.used), built.scheme.fold
+    hoisted = mod_up * sources + gadget * babies + jumps * (mod_up + mod_down + gadget)
+    products = built.count * 2 * wide * PRODUCT + 2 * mod_down * outs
+    return hoisted + products + outs * sum(mod_up + 2 * mod_down + len(stage) * gadget for stage in stages)
 
 
 def step(built: Built, split: Split, first: int, inputs: tuple[int, ...], bias: Real, layer: str) -> Matrix:

@@ -91,7 +91,7 @@ def first(layer: Layer) -> Iterator[Scheme]:
     yield from gathered(layer)
     if layer.source is not None and layer.target is not None:
         yield from planes(layer, layer.source, layer.target)
-        yield from planes(layer, tight(layer.source), tight(layer.target))
+        yield from planes(layer, *tight(layer.source, layer.target))
     for layout in plain(layer.inputs, layer.slots, layer.source):
         yield from middle(layer, layout)
 

@@ -67,10 +67,10 @@ def grids(graph: Graph, matrices: Mapping[str, Sparse]) -> dict[str, Grid]:
     return _with_origins(graph, matrices, flat)
 
 
-def tight(grid: Grid) -> Grid:
-    """The same planes with no slot between them: for layers that read planes without shifting them."""
-    rows, pitch = (-(-grid.shape[axis + 1] // grid.cut[axis]) for axis in (0, 1))
-    return Grid(grid.shape, grid.cut, rows, pitch, rows * pitch)
+def tight(*together: Grid) -> list[Grid]:
+    """The same planes with no slot between them, on one grid: for layers that read planes without moving them."""
+    rows, pitch = (max(-(-g.shape[axis + 1] // g.cut[axis]) for g in together) for axis in (0, 1))
+    return [Grid(g.shape, g.cut, rows, pitch, rows * pitch) for g in together]
 
 
 def _cuts(graph: Graph, shapes: Mapping[str, Shape], matrices: Mapping[str, Sparse]) -> dict[str, tuple[int, int]]:

@@ -28,8 +28,9 @@ BEAM, LAYOUTS = 16, 3
 """States that go on from a node, and of those the most with the same layouts."""
 TRIED = 2
 """Splits of one scheme that go on."""
-LEVEL, JUNK_LEAVES = 600.0, 300.0
-"""The prices of a level that the model itself does not need, and of an output that must be blinded."""
+LEVEL, JUNK_LEAVES, INPUT = 600.0, 300.0, 600.0
+"""The prices of a level that the model itself does not need, of an output that must be blinded, and of a ciphertext
+more to send."""
 
 
 class Goal(StrEnum):
@@ -97,6 +98,7 @@ class Planner:
     slots: int
     options: PackingOptions
     _built: dict[tuple[str, bytes], list[Built]] = field(default_factory=dict)
+    _split: dict[tuple[int, Limbs], list[tuple[Split, frozenset[int]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.shapes = self.graph.shapes()
@@ -181,7 +183,8 @@ class Planner:
             return
         size = int(np.prod(self.graph.input_shape))
         for layout in plain(size, self.slots, self.grids.get(self.graph.input)):
-            yield Plan({**plan.layouts, self.graph.input: layout}, plan.price, plan.steps, plan.before, plan.move)
+            price = plan.price + INPUT * len(layout.slots)
+            yield Plan({**plan.layouts, self.graph.input: layout}, price, plan.steps, plan.before, plan.move)
 
     def _linear(self, plan: Plan, node: Node) -> Iterator[Plan]:
         (name,) = node.inputs
@@ -193,7 +196,8 @@ class Planner:
             return
         for built in self._candidates(node, plan.layouts.get(name)):
             layouts = {**plan.layouts, name: built.scheme.source}
-            ready = Plan(layouts, plan.price, plan.steps, plan.before, plan.move)
+            sent = 0 if name in plan.layouts else INPUT * len(built.scheme.source.slots)
+            ready = Plan(layouts, plan.price + sent, plan.steps, plan.before, plan.move)
             yield from self._building(ready, node, [(name, built)], built.layout)
 
     def _building(self, plan: Plan, node: Node, builds: list[tuple[str, Built]], layout: Layout) -> Iterator[Plan]:
@@ -204,11 +208,18 @@ class Planner:
             states = [
                 (time + split.time + price * len(split_steps - known), known | split_steps, (*done, (name, built, split)))
                 for time, known, done in states
-                for split in splits(built, self.limbs[node.name], price)
-                for split_steps in [frozenset(step % self.slots for step in split.steps)]
+                for split, split_steps in self._splits(built, node)
             ]
         for time, steps, done in sorted(states, key=lambda state: state[0])[:TRIED]:
             yield Plan({**plan.layouts, node.name: layout}, plan.price + time, steps, plan, Move(node, done))
+
+    def _splits(self, built: Built, node: Node) -> list[tuple[Split, frozenset[int]]]:
+        """The best splits with the keys that they need."""
+        key = (id(built), self.limbs[node.name])
+        if key not in self._split:
+            found = splits(built, self.limbs[node.name], self.options.key_price)
+            self._split[key] = [(split, frozenset(step % self.slots for step in split.steps)) for split in found]
+        return self._split[key]
 
     def _with(self, plan: Plan, node: Node, layout: Layout) -> Plan:
         return Plan({**plan.layouts, node.name: layout}, plan.price, plan.steps, plan, Move(node))
@@ -277,7 +288,7 @@ def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:
     found: list[Built] = []
     for scheme in sorted(schemes, key=lambda scheme: len(scheme.offsets) * len(scheme.outputs)):
         least = min((built.count for built in found), default=1 << 62)
-        if len(scheme.offsets) * len(scheme.outputs) > 8 * least + 64:
+        if len(scheme.offsets) * len(scheme.outputs) > 4 * least + 32:
             continue
         try:
             found.append(build(entries, scheme, values=False))
