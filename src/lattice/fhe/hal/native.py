@@ -14,8 +14,9 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
+from lattice.fhe.hal import composites
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
-from lattice.fhe.hal.composites import BsgsPlan
+from lattice.fhe.hal.composites import ProductPlan
 
 
 @lru_cache(maxsize=256)
@@ -150,14 +151,17 @@ class NativeBackend:
         """Three components to two."""
         return _context(ctx).relinearise(_tidy(ct), key)
 
-    def bsgs(
+    def matrix(
         self,
-        ct: Residues,
+        cts: Sequence[Residues],
         diagonals: Residues,
         keys: Mapping[int, Residues],
-        plan: BsgsPlan,
+        plan: ProductPlan,
         ctx: KeySwitchContext,
-    ) -> Residues:
-        """A matrix–vector product."""
+    ) -> list[Residues]:
+        """Matrix–vector products."""
+        if len(cts) > 1 or len(plan.terms) > 1:
+            return composites.matrix(self, cts, diagonals, keys, plan, ctx)
         needed = {element: keys[element] for element in plan.elements}
-        return _context(ctx).bsgs(_tidy(ct), diagonals, needed, plan.babies, plan.giants, plan.terms)
+        terms = [[(b, d) for _, b, d in of_giant] for of_giant in plan.terms[0]]
+        return [_context(ctx).bsgs(_tidy(cts[0]), diagonals, needed, plan.babies, plan.giants, terms)]
