@@ -33,11 +33,13 @@ from lattice.fhe.artefact.container import (
     seal_header,
 )
 from lattice.fhe.artefact.signing import Signer
+from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.report_data import Report, read_report
 from lattice.fhe.hal import program as programs
+from lattice.fhe.hal.instructions import LoadWeight, SumPeriodic
 from lattice.fhe.hal.program import Program, Weight
 
 Source = str | os.PathLike[str] | bytes
@@ -93,8 +95,7 @@ def load(source: Source, *, trust: Trust = None) -> Compiled:
         if program_id != program.id or params.id != program.params.id or keys != program.checked.keys:
             raise invalid("The client's part is not of this program: its id, parameters or keys differ.")
         check_interface(part, program)
-        shapes = [weight_shape(weight, program.params) for weight in program.weights]
-        weights = tensors.read(read_section(stream, container, "weights"), shapes)
+        weights = tensors.read(read_section(stream, container, "weights"), weight_shapes(program))
     return Compiled(program, weights, part, report.to_dict())
 
 
@@ -134,10 +135,23 @@ def read_file_report(source: Source, *, trust: Trust = None) -> Report:
         return _decode_report(read_section(stream, container, "report"), container.header.name)
 
 
-def weight_shape(weight: Weight, params: ParameterSet) -> tuple[int, ...]:
-    """The shape of the real numbers behind a program's weight."""
-    size = params.n if weight.encoding.value == "coefficients" else params.slots
-    return (max(weight.count, 1), size)
+def weight_shapes(program: Program) -> list[tuple[int, ...]]:
+    """The shapes of the real numbers behind a program's weights: `[count or 1, slots or N]`, and for those that repeat
+    in the slots `[outs, inputs, period]`."""
+    loads = {step.out: step.weight for step in program.instructions if isinstance(step, LoadWeight)}
+    sums = {
+        loads[step.plain]: (len(step.outs), len(step.inputs))
+        for step in program.instructions
+        if isinstance(step, SumPeriodic)
+    }
+    return [_shape(weight, sums.get(number), program.params) for number, weight in enumerate(program.weights)]
+
+
+def _shape(weight: Weight, matrix: tuple[int, int] | None, params: ParameterSet) -> tuple[int, ...]:
+    count = max(weight.count, 1)
+    if weight.period:
+        return (*(matrix or (count, 1)), weight.period)
+    return (count, params.n if weight.encoding is Encoding.COEFFICIENTS else params.slots)
 
 
 def check_interface(part: ClientPart, program: Program) -> None:
@@ -157,8 +171,7 @@ def _parts(compiled: Compiled) -> dict[str, list[bytes | memoryview]]:
     encoded = msgspec.json.encode(report)
     _decode_report(encoded, report.model)
     weights = [tensors.narrowed(weight, f"Weight {index}") for index, weight in enumerate(compiled.weights)]
-    wanted = [weight_shape(weight, program.params) for weight in program.weights]
-    if [weight.shape for weight in weights] != wanted:
+    if [weight.shape for weight in weights] != weight_shapes(program):
         raise invalid("The weights do not have the shapes that the program calls for.")
     return {
         "client": [encode_client(compiled.client, program.params, compiled.keys, program.id)],
