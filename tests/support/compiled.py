@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from lattice.fhe.compiler.client_part import ArgMax, ClientPart, Normalise, Packed
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.report_data import LayerReport, Report
+from lattice.fhe.compiler.report_facts import completed
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal.program import Input, Program, Weight, scale_text
 from tests.support.fhe import small
@@ -63,4 +65,5 @@ def compiled(seed: int = 0) -> Compiled:
     first = rng.uniform(-1, 1, (1, small().slots)).astype(np.float32)
     second = rng.uniform(-1, 1, (1, small().slots))
     layer = LayerReport("sum", "dense 4 → 3", level_in=1, rotations=1)
-    return Compiled(program(), (first, second), client(), Report(model="tiny", layers=(layer,)).to_dict())
+    model = Compiled(program(), (first, second), client(), Report(model="tiny", layers=(layer,)).to_dict())
+    return replace(model, report=completed(model, first.nbytes + second.nbytes).to_dict())

@@ -38,6 +38,7 @@ from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.report_data import Report, read_report
+from lattice.fhe.compiler.report_facts import completed
 from lattice.fhe.hal import program as programs
 from lattice.fhe.hal.instructions import LoadWeight, SumPeriodic
 from lattice.fhe.hal.program import Program, Weight
@@ -67,14 +68,14 @@ class Inspection:
 
 def save(compiled: Compiled, path: str | os.PathLike[str], signer: Signer | None = None) -> Inspection:
     """Write the model, all or nothing, readable by its owner alone. Equal models give equal bytes."""
-    parts = _parts(compiled)
+    report, parts = _parts(compiled)
     sections = []
     for name, pieces in parts.items():
         digest = hashlib.sha256()
         for piece in pieces:
             digest.update(piece)
         sections.append(Section(name, sum(map(len, pieces)), digest.hexdigest()))
-    header = Header(check_text(str(compiled.report.get("model", "model")), MAX_NAME), tuple(sections))
+    header = Header(check_text(report.model, MAX_NAME), tuple(sections))
     for section in sections:
         if section.size > LIMITS[section.name]:
             raise invalid(f"The section {section.name} has {section.size} bytes; at most {LIMITS[section.name]}.")
@@ -164,16 +165,17 @@ def check_interface(part: ClientPart, program: Program) -> None:
         raise invalid("The client's outputs are not those of the program.")
 
 
-def _parts(compiled: Compiled) -> dict[str, list[bytes | memoryview]]:
+def _parts(compiled: Compiled) -> tuple[Report, dict[str, list[bytes | memoryview]]]:
     program = compiled.program
     check_interface(compiled.client, program)
-    report = read_report(compiled.report)
-    encoded = msgspec.json.encode(report)
-    _decode_report(encoded, report.model)
     weights = [tensors.narrowed(weight, f"Weight {index}") for index, weight in enumerate(compiled.weights)]
     if [weight.shape for weight in weights] != weight_shapes(program):
         raise invalid("The weights do not have the shapes that the program calls for.")
-    return {
+    # Through plain data once, so that a whole number in a field for fractions is written as it will be read.
+    report = read_report(completed(compiled, sum(weight.nbytes for weight in weights)).to_dict())
+    encoded = msgspec.json.encode(report)
+    _decode_report(encoded, report.model)
+    return report, {
         "client": [encode_client(compiled.client, program.params, compiled.keys, program.id)],
         "report": [encoded],
         "program": [program.encode()],

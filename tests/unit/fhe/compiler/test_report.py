@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from xml.etree import ElementTree
 
@@ -11,6 +12,12 @@ import pytest
 from lattice.core.errors import LatticeError
 from lattice.fhe.compiler import picture, report
 from lattice.fhe.compiler.report_data import LayerReport, ParametersReport, Report, read_report
+from lattice.fhe.compiler.report_facts import completed
+from lattice.fhe.keys.encryptor import SecretKeyEncryptor
+from lattice.fhe.serialise.ciphertexts import encode_ciphertext
+from lattice.fhe.serialise.keys import encode_evaluation_keys
+from tests.support.compiled import compiled
+from tests.support.encrypted import Client
 from tests.support.reports import LAYERS, full_report
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -121,3 +128,20 @@ def test_bytes_read_well(count: int, words: str) -> None:
 )
 def test_times_read_well(milliseconds: float, words: str) -> None:
     assert report.time_text(milliseconds) == words
+
+
+def test_facts_come_from_the_program() -> None:
+    """Whatever a report says about keys and bytes, the program decides."""
+    model = compiled()
+    found = completed(
+        dataclasses.replace(model, report={**model.report, "keys": [{"kind": "x", "level": 9, "bytes": 0}]})
+    )
+    assert [(key.kind, key.level, key.steps) for key in found.keys] == [("rotation", 1, 1)]
+    assert found.parameters.log_n == 12
+    assert (found.parameters.security_bits, found.parameters.log_qp_limit) == (128, 106)
+    assert (found.batch, found.totals.instructions) == (2, 8)
+    client = Client.make(model.program.params, model.keys)
+    sent = encode_ciphertext(SecretKeyEncryptor(client.secret).encrypt_values([1.0], level=1), model.program.params)
+    assert 0 < len(sent) - found.bytes.input < 300
+    assert 0 < len(encode_evaluation_keys(client.keys)) - found.bytes.keys < 300
+    assert found.bytes.encoded_weights == (2 + 1) * 4096 * 8
