@@ -1,0 +1,101 @@
+"""The evaluator's side of a compiled model: weights are encoded once, then queries are answered. No secret is seen.
+
+Nothing here imports `lattice.fhe.keys`; a test holds that line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.blinding import Blinder, Blinding
+from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.encoder import Encoder
+from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.ckks.public_key import PublicKey
+from lattice.fhe.ckks.seeded import SeededCiphertext
+from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.hal import backend as find_backend
+from lattice.fhe.hal import interpreter
+from lattice.fhe.hal.backend import Backend
+from lattice.fhe.hal.operations import KeySource
+from lattice.fhe.hal.program import Program, Weight
+from lattice.fhe.hal.weights import AnyPlaintext, encode_diagonals, encode_periodic
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A program with encoded weights, ready for any client."""
+
+    program: Program
+    weights: tuple[AnyPlaintext, ...]
+    entries: tuple[NDArray[np.int32], ...]
+    """For each output which slots hold results."""
+    backend: Backend
+
+    @property
+    def params(self) -> ParameterSet:
+        """The program's."""
+        return self.program.params
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the encoded weights take."""
+        return sum(tensor_of(weight).nbytes for weight in self.weights)
+
+
+def tensor_of(weight: AnyPlaintext) -> NDArray[np.uint64]:
+    """The residues of any kind of weight."""
+    for name in ("poly", "polys", "residues"):
+        if hasattr(weight, name):
+            tensor: NDArray[np.uint64] = getattr(weight, name)
+            return tensor
+    raise TypeError(type(weight).__name__)
+
+
+def prepare(compiled: Compiled, backend: Backend | None = None) -> Prepared:
+    """Encode every weight at its level and scale."""
+    chosen = backend or find_backend()
+    encoder = Encoder(compiled.params, chosen)
+    entries = tuple(output.entries for output in compiled.client.outputs)
+    weights = tuple(
+        encode_weight(encoder, declared, values)
+        for declared, values in zip(compiled.program.weights, compiled.weights, strict=True)
+    )
+    return Prepared(compiled.program, weights, entries, chosen)
+
+
+def evaluate(
+    prepared: Prepared,
+    evaluation_keys: KeySource | None,
+    public_key: PublicKey,
+    ciphertexts: Sequence[Ciphertext | SeededCiphertext],
+    blinding: Blinding,
+) -> list[Ciphertext]:
+    """The program's outputs, blinded."""
+    params = prepared.params
+    if len(prepared.entries) != len(prepared.program.outputs):
+        raise LatticeError("program_invalid", "The program has more or fewer outputs than its client part says.")
+    blinder = Blinder(params, public_key, prepared.backend)
+    inputs = [x.expand(params) if isinstance(x, SeededCiphertext) else x for x in ciphertexts]
+    results = interpreter.run(prepared.backend, prepared.program, inputs, evaluation_keys, prepared.weights)
+    return [
+        blinder.blind(result, entries, blinding, number)
+        for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
+    ]
+
+
+def encode_weight(encoder: Encoder, declared: Weight, values: NDArray[np.floating[Any]]) -> AnyPlaintext:
+    """One weight, in the form that its declaration says."""
+    kind = declared.kind
+    if kind.period:
+        return encode_periodic(encoder, values, level=kind.level, scale=kind.scale)
+    if declared.count:
+        return encode_diagonals(encoder, values, level=kind.level, scale=kind.scale, extended=kind.extended)
+    row = values.reshape(-1)
+    return encoder.encode(row, level=kind.level, scale=kind.scale, encoding=kind.encoding)
