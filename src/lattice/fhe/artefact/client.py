@@ -35,6 +35,7 @@ from lattice.fhe.compiler.client_part import (
     Largest,
     Packed,
     Threshold,
+    ToUnit,
 )
 from lattice.fhe.hal.program import MAX_INTERFACE, parse_scale
 from lattice.fhe.serialise.keys import MAX_KEYS, key_bytes
@@ -53,6 +54,7 @@ MAX_SAMPLE = 1 << 24
 MAX_BATCH = MAX_RESULTS = 1 << 20
 MAX_AXES = MAX_STEPS = 8
 MAX_LABEL = 200
+MAX_EXPONENT = 1100
 LOWEST_ENTRY = -2
 """`circuit.JUNK`; −1 is `ZERO`."""
 
@@ -242,13 +244,26 @@ def _check_samples(part: ClientPart) -> int:
         raise invalid("A sample, the batch or the number of results is too large, or zero.")
     if len(part.before) > MAX_STEPS or len(part.after) > MAX_STEPS:
         raise invalid(f"The client takes at most {MAX_STEPS} steps before and after.")
-    features = size + sum(isinstance(step, AppendSquaredLength) for step in part.before)
+    features = _packed_features(part, size)
     if part.batch * features > 1 << 31 or part.batch * part.results > MAX_ENTRIES:
         raise invalid("A batch has too many features or results.")
     if part.low.shape != part.high.shape or part.low.shape not in ((size,), (features,)):
         raise invalid(f"There are {part.low.size} and {part.high.size} ranges for {features} features.")
     if not (part.low <= part.high).all():  # not for NaN either
         raise invalid("A calibrated range is empty or not a number.")
+    return features
+
+
+def _packed_features(part: ClientPart, features: int) -> int:
+    """How many features a sample has after the steps before packing."""
+    for step in part.before:
+        if isinstance(step, AppendSquaredLength):
+            features += 1
+        if isinstance(step, ToUnit):
+            if len(step.middle) != features or len(step.exponents) != features:
+                raise invalid(f"A step before packing has {len(step.middle)} features and a sample {features}.")
+            if not np.isfinite(step.middle).all() or any(abs(bits) > MAX_EXPONENT for bits in step.exponents):
+                raise invalid("A step before packing is not of finite numbers.")
     return features
 
 

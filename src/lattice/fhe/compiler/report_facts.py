@@ -10,17 +10,15 @@ from msgspec.structs import replace
 from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.ckks.security import max_log_qp
-from lattice.fhe.ckks.seeds import SEED_BYTES
 from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.compiler.levels import sizes
 from lattice.fhe.compiler.report_data import BytesReport, KeyReport, ParametersReport, Report, read_report
 from lattice.fhe.hal.galois import steps_of
-from lattice.fhe.hal.program import Program, Weight
-from lattice.fhe.serialise.bits import packed_bytes
+from lattice.fhe.hal.program import Program
 from lattice.fhe.serialise.keys import key_bytes
 
 SECURITY_BITS = 128
 """`Parameters` are made with at least so many, or not at all."""
-WORD = 8
 
 
 def completed(compiled: Compiled, stored_weights: int | None = None) -> Report:
@@ -41,7 +39,7 @@ def completed(compiled: Compiled, stored_weights: int | None = None) -> Report:
         slots=program.params.slots,
         parameters=parameters_report(program.params),
         keys=keys,
-        bytes=bytes_report(program, stored, sum(key.bytes for key in keys)),
+        bytes=bytes_report(program, stored),
         totals=totals,
     )
 
@@ -77,22 +75,15 @@ def _key_report(spec: KeySpec, params: ParameterSet) -> KeyReport:
     return KeyReport("conjugation" if steps is None else "rotation", spec.level, size, steps or 0)
 
 
-def bytes_report(program: Program, weights: int, keys: int) -> BytesReport:
-    """On the wire (without the few bytes of frames), in the file, and in a worker's memory."""
+def bytes_report(program: Program, stored_weights: int) -> BytesReport:
+    """On the wire, in the file, and in a worker's memory."""
     params = program.params
-    sent = sum(SEED_BYTES + _packed(params, entry.level) for entry in program.inputs)
-    answered = sum(2 * _packed(params, kind.level) for kind in program.checked.outputs)
-    public = SEED_BYTES + packed_bytes(params.primes(), params.n)
-    encoded = sum(_encoded_bytes(weight, params) for weight in program.weights)
-    size = 0 if params.insecure else len(program.encode())
-    return BytesReport(keys, public, sent, answered, weights, encoded, size)
-
-
-def _packed(params: ParameterSet, level: int) -> int:
-    return packed_bytes(params.q_moduli(level), params.n)
-
-
-def _encoded_bytes(weight: Weight, params: ParameterSet) -> int:
-    limbs = len(params.q_moduli(weight.level)) + (len(params.special) if weight.extended else 0)
-    values = 1 if weight.period == 1 else 2 * weight.period if weight.period else params.n
-    return max(weight.count, 1) * limbs * values * WORD
+    return BytesReport(
+        sizes.evaluation_keys(params, program.checked.keys),
+        sizes.public_key(params),
+        sizes.query(program),
+        sizes.answer(program),
+        stored_weights,
+        sizes.encoded_weights(program),
+        0 if params.insecure else len(program.encode()),
+    )
