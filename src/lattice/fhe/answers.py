@@ -22,6 +22,7 @@ from lattice.fhe.compiler.client_part import (
     Sigmoid,
     Softmax,
     Threshold,
+    ToUnit,
 )
 
 Real = NDArray[np.float64]
@@ -119,6 +120,8 @@ def _before(step: Before, features: Real) -> Real:
         return features / np.maximum(np.sqrt(squares), 1e-300)
     if isinstance(step, AppendSquaredLength):
         return np.concatenate([features, squares], axis=1)
+    if isinstance(step, ToUnit):
+        return step.apply(features)
     raise LatticeError("program_invalid", f"The client part has the unknown step {type(step).__name__}.")
 
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.ckks.public_key import PublicKey, public_uniform
@@ -38,6 +38,8 @@ from lattice.fhe.ring.modulus import Residues, reduce_signed
 MIN_SECRET_BYTES = 16
 NOISE_BITS = 50
 """The uniform noise stays below 2^50 even where the modulus has room: a double then disturbs no result."""
+FLOOD_BITS = 22
+LEAST_FLOOD_BITS = 11
 SLOT_NOISE = 0x9001
 """The stream of the slots' noise; the others are those of `ckks.seeds.Stream`."""
 
@@ -82,12 +84,24 @@ class Blinder:
     def blind(self, result: Ciphertext, entries: NDArray[np.int32], blinding: Blinding, output: int) -> Ciphertext:
         """The result with everything but its entries (those ≥ 0) hidden."""
         seed = blinding.seed(output)
+        if result.encoding is Encoding.COEFFICIENTS:
+            return self._blind_coefficients(result, entries, seed)
         moduli = self.params.q_moduli(result.level)
         if len(result.components) != 2:
             raise LatticeError("components_mismatch", "An output has three components; relinearise it.")
         zero = self._zero(seed, result.level)
         zero[0] = self.backend.add(zero[0], self._noise(seed, entries, moduli), moduli)
         components = self.backend.add(result.components, zero, moduli)
+        return Ciphertext(result.params_id, result.level, result.scale, components, result.encoding)
+
+    def _blind_coefficients(self, result: Ciphertext, entries: NDArray[np.int32], seed: bytes) -> Ciphertext:
+        """Of c0 only the coefficients with entries are kept: an extraction to LWE ciphertexts that share a c1, whose
+        other coefficients decrypt to noise. Those kept get wide noise (`flood_bits`)."""
+        moduli, n = self.params.q_moduli(result.level), self.params.n
+        components = self.backend.add(result.components, self._zero(seed, result.level), moduli)
+        flood = reduce_signed(_flood(seed, n, flood_bits(result.scale)), moduli)
+        whole = self.backend.add(self.backend.intt(components[0], moduli, n), flood, moduli)
+        components[0] = self.backend.ntt(np.where(entries >= 0, whole, np.uint64(0)), moduli, n)
         return Ciphertext(result.params_id, result.level, result.scale, components, result.encoding)
 
     def _noise(self, seed: bytes, entries: NDArray[np.int32], moduli: tuple[int, ...]) -> Residues:
@@ -122,6 +136,21 @@ class Blinder:
 
     def _small(self, values: NDArray[np.int64], moduli: tuple[int, ...]) -> Residues:
         return self.backend.ntt(reduce_signed(values, moduli), moduli, self.params.n)
+
+
+def flood_bits(scale: Fraction) -> int:
+    """Wide noise for results in coefficients lies in −2^bits … 2^bits − 1: 2^−22 of the scale, which costs 1.4e-7.
+
+    A client sees e_pk·u + e_1·s + e_0 at every result, about 2^8. As narrow as that it is a hint on u and e_1, one for
+    each coefficient that is used (Kim, Lee, Seo, Song, eprint 2023/623); eight times as wide it is not.
+    """
+    whole = scale.numerator // scale.denominator
+    return max(whole.bit_length() - 1 - FLOOD_BITS, LEAST_FLOOD_BITS)
+
+
+def _flood(seed: bytes, n: int, bits: int) -> NDArray[np.int64]:
+    words = KeyStream(seed, SLOT_NOISE).words(n) & np.uint64((1 << (bits + 1)) - 1)
+    return words.view(np.int64) - (1 << bits)
 
 
 def ternary(stream: KeyStream, n: int) -> NDArray[np.int64]:

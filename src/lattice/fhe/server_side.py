@@ -6,7 +6,7 @@ Nothing here imports `lattice.fhe.keys`; a test holds that line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,8 @@ def encode_weight(encoder: Encoder, declared: Weight, values: NDArray[np.floatin
     """One weight, in the form that its declaration says."""
     kind = declared.kind
     if kind.period:
-        return encode_periodic(encoder, values, level=kind.level, scale=kind.scale)
+        numbers = encode_periodic(encoder, values, level=kind.level, scale=kind.scale)
+        return replace(numbers, encoding=kind.encoding)
     if declared.count:
         return encode_diagonals(encoder, values, level=kind.level, scale=kind.scale, extended=kind.extended)
     row = values.reshape(-1)

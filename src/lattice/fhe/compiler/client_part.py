@@ -37,6 +37,20 @@ class AppendSquaredLength(Before, frozen=True, tag="append_squared_length"):
         return np.concatenate([flat, np.einsum("ij,ij->i", flat, flat)[:, None]], axis=1)
 
 
+class ToUnit(Before, frozen=True, tag="to_unit"):
+    """(x − middle)·2^exponent, feature by feature: calibrated values come to lie in [−1, 1], whatever their units, and
+    one scale fits them all. Says nothing that the calibrated ranges do not say."""
+
+    middle: tuple[float, ...]
+    exponents: tuple[int, ...]
+
+    def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+        """On `[batch, features]`. The factor is a power of two, so only the subtraction rounds."""
+        if samples.shape[-1:] != (len(self.middle),) or len(self.middle) != len(self.exponents):
+            raise LatticeError("input_invalid", f"A sample has {len(self.middle)} features, not {samples.shape[-1]}.")
+        return np.ldexp(samples - np.array(self.middle), np.array(self.exponents))
+
+
 class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):
     """A step on decrypted results `[batch, results]`."""
 
