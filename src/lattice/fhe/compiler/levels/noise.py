@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice.fhe.ckks.embedding import to_coefficients, to_slots
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler.circuit import Real
 from lattice.fhe.hal import interpreter, rules
@@ -34,6 +35,7 @@ from lattice.fhe.hal.program import Program, Weight
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
 
 SECRET_VARIANCE = 2.0 / 3.0
+EXACT_VALUES = 1 << 23
 
 
 class Variances:
@@ -110,8 +112,12 @@ class NoisyOperations:
         return Noisy(kind, self._noise(values, self.variances.fresh, kind.scale))
 
     def weight(self, declared: Weight, values: NDArray[np.floating[Any]]) -> NoisyPlain:
-        """Rounded values: a plaintext that repeats with period f has 2f coefficients only."""
+        """Rounded as encoding rounds it: structured diagonals make structured errors, which add up. Very large weights
+        get random ones, which is quicker."""
         kind = declared.kind
+        if kind.period <= 1 < values.shape[-1] and values.size <= EXACT_VALUES:
+            whole = np.rint(to_coefficients(values.astype(np.complex128)) * float(kind.scale))
+            return NoisyPlain(kind, to_slots(whole).real / float(kind.scale))
         coefficients = 2 * kind.period if kind.period else self.params.n
         spread = sqrt(coefficients / 24.0) / float(kind.scale)
         return NoisyPlain(kind, values + self.random.normal(size=values.shape) * spread)
