@@ -20,7 +20,7 @@ def test_a_network_gives_the_numbers_and_labels_of_the_clear(fold_first: bool) -
     answer = Session(model).run(samples)
     wanted = results_in_clear(circuit, samples, 4)
     assert np.abs(answer.values - wanted).max() < 1e-3
-    assert answer.labels == ["abcd"[index] for index in wanted.argmax(axis=1)]
+    assert list(answer.labels) == ["abcd"[index] for index in wanted.argmax(axis=1)]
 
 
 @pytest.mark.parametrize("seed", range(6))
