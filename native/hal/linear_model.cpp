@@ -122,9 +122,11 @@ void sum_seeded(u64* out, std::size_t outs, const std::vector<SeededInput>& inpu
     }
     const Isa isa = current_isa();
     const Tables tables = tables_of(moduli, log_n, isa);
-    parallel(tables.size(), [&](std::size_t limb) {
-        LimbSum(inputs, weights, values, outs, limb, tables.size(), *tables[limb], isa).run(out, bias);
-    });
+    std::vector<LimbSum> sums;
+    for (std::size_t limb = 0; limb < tables.size(); ++limb) {
+        sums.emplace_back(inputs, weights, values, outs, limb, tables.size(), *tables[limb], isa);
+    }
+    parallel(tables.size(), [&](std::size_t limb) { sums[limb].run(out, bias); });
 }
 
 void blind_coefficients(u64* out, const u64* result, const CoefficientBlinding& by, const Moduli& moduli, int log_n) {
