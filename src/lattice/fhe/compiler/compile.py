@@ -28,7 +28,7 @@ from lattice.fhe.compiler.circuit import Circuit
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.compiler.client_steps import prepare
 from lattice.fhe.compiler.compiled import Compiled
-from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.graph import Graph, Operation, Real
 from lattice.fhe.compiler.importers.imported import Imported
 from lattice.fhe.compiler.importers.load import load
 from lattice.fhe.compiler.levels import cost
@@ -37,6 +37,7 @@ from lattice.fhe.compiler.levels.options import Options
 from lattice.fhe.compiler.levels.predict import results
 from lattice.fhe.compiler.levels.search import Found, search
 from lattice.fhe.compiler.levels.trace import trace
+from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
 from lattice.fhe.compiler.packing import pack
 from lattice.fhe.compiler.passes import simplify
 from lattice.fhe.compiler.report_data import AccuracyReport, Report, StageReport
@@ -70,7 +71,7 @@ class Stages:
             self.progress(name, 1.0)
 
 
-def compile(  # noqa: A001
+def compile(
     model: Any,
     calibration: ArrayLike,
     *,
@@ -102,13 +103,12 @@ def compile(  # noqa: A001
             lambda circuit: in_slots(circuit, traced),
             wanted,
             machine,
+            least_depth=least_depth(graph),
         )
     with stages.stage("judge accuracy"):
         judged_features = prepare(imported.before, judged)
         after = simple.after
-        accuracy = accuracy_of.measure(
-            simple.graph, graph, after, judged_features, labels, found.errors.deviation
-        )
+        accuracy = accuracy_of.measure(simple.graph, graph, after, judged_features, labels, found.errors.deviation)
         accuracy_of.require(accuracy, wanted)
     client = client_part(simple, found, samples)
     report = report_of(simple, graph, found, accuracy, wanted, stages)
@@ -141,6 +141,26 @@ def spread(features: Real) -> Real:
     largest = np.argsort(np.abs(flat).sum(axis=1))[-TRACED // 4 :]
     even = np.linspace(0, len(flat) - 1, TRACED - len(largest)).astype(np.int64)
     return flat[np.unique(np.concatenate([even, largest]))]
+
+
+def least_depth(graph: Graph) -> int:
+    """Levels that the graph takes however it is packed; a last linear layer may take none."""
+    depths = {graph.input: 0}
+    for node in graph.nodes:
+        taken = levels_of(node.operation) if node.name != graph.output else levels_of(node.operation, last=True)
+        depths[node.name] = max(depths[name] for name in node.inputs) + taken
+    return depths[graph.output]
+
+
+def levels_of(operation: Operation, *, last: bool = False) -> int:
+    """Of one operation, at least."""
+    if isinstance(operation, Permute | Reshape):
+        return 0
+    if isinstance(operation, Linear):
+        return 0 if last else 1
+    if isinstance(operation, Series) and not operation.is_square:
+        return max(1, operation.degree.bit_length())
+    return int(isinstance(operation, Product | Square | Series))
 
 
 def packed(graph: Graph, slots: int, samples: Real) -> Circuit:

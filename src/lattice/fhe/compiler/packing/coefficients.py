@@ -151,7 +151,9 @@ def _require_room(layout: Layout) -> None:
 def _program(params: ParameterSet, layout: Layout, scales: Scales) -> Program:
     """For each output the sum of its products, then its bias; weights in the order in which they are loaded."""
     kind = Encoding.COEFFICIENTS
-    features, weights, results = (scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result))
+    features, weights, results = (
+        scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result)
+    )
     steps: list[ops.Instruction] = [ops.LoadInput(out=k, input=k) for k in range(layout.inputs)]
     declared: list[Weight] = []
     outputs: list[int] = []

@@ -67,9 +67,7 @@ class _Lowering:
         operands = [read[name] for name in node.inputs]
         self.values[node.name] = operands[0] if node.name in self.planner.matrices else self._operation(node, operands)
 
-    def _matrix(
-        self, planned: Built, split: Split, inputs: tuple[int, ...], layer: str, own: bool
-    ) -> tuple[int, ...]:
+    def _matrix(self, planned: Built, split: Split, inputs: tuple[int, ...], layer: str, own: bool) -> tuple[int, ...]:
         if own:
             entries = self.planner.entries[layer]
             bias: Real = entries.sparse.bias

@@ -20,7 +20,7 @@ from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
 from lattice.fhe.compiler.packing.bsgs import Split, splits
 from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
-from lattice.fhe.compiler.packing.geometry import Grid, grids
+from lattice.fhe.compiler.packing.geometry import grids
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
@@ -126,9 +126,7 @@ class Planner:
     def layer(self, node: Node) -> Layer:
         """The node as candidates see it."""
         grids = self.grids
-        return Layer(
-            node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name)
-        )
+        return Layer(node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name))
 
     def _matrices(self) -> dict[str, Sparse]:
         return {
@@ -206,7 +204,11 @@ class Planner:
         price = self.options.key_price
         for name, built in builds:
             states = [
-                (time + split.time + price * len(split_steps - known), known | split_steps, (*done, (name, built, split)))
+                (
+                    time + split.time + price * len(split_steps - known),
+                    known | split_steps,
+                    (*done, (name, built, split)),
+                )
                 for time, known, done in states
                 for split, split_steps in self._splits(built, node)
             ]

@@ -68,7 +68,9 @@ def _require_room(model: Affine, rows: int) -> None:
 
 
 def _program(params: Parameters, model: Affine, scales: Scales) -> Program:
-    features, weights, results = (scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result))
+    features, weights, results = (
+        scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result)
+    )
     count, outs = model.features, model.outputs
     first = count + 1
     steps: list[ops.Instruction] = [ops.LoadInput(out=k, input=k) for k in range(count)]
