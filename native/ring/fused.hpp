@@ -296,6 +296,9 @@ void to_lazies(u64* dst, const u64* src, std::size_t start, std::size_t length, 
     }
 }
 
+constexpr std::size_t kMostWeightedTerms = 4096;
+constexpr std::size_t kWeightsAhead = 64;  // words: weights are read once, and come from main memory
+
 // Each term of residues adds less than 1/4 to the range, so that eight of them can be multiplied by R.
 template <class V, int Count>
 void weighted_terms(const WeightedSum& s, std::size_t from, bool add, std::size_t n, const Modulus& modulus) {
@@ -319,8 +322,59 @@ void weighted_terms(const WeightedSum& s, std::size_t from, bool add, std::size_
     }
 }
 
+// Lanes whose sums have room: any number of terms (below `term_limit`) of Vectors vectors at a time, with one reduction.
+template <class V, int Vectors>
+void weighted_run(const WeightedSum& s, std::size_t from, std::size_t to, bool add, std::size_t n,
+                  const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto to_plain = V::factor(modulus.to_plain);
+    const auto put = [&](u64* at, const typename V::Sum& sum) __attribute__((always_inline)) {
+        auto x = canonical<V, 2>(V::product_any(V::finish(sum, m), to_plain, m), m);
+        if (add) x = canonical<V, 2>(V::add(x, residue<V>(at)), m);
+        V::store(at, V::to_residue(x));
+    };
+    constexpr std::size_t kStep = Vectors * V::kLanes;
+    for (std::size_t i = 0; i < n; i += kStep) {
+        typename V::Sum b[Vectors], a[Vectors];
+        static_for<Vectors>([&](auto v) __attribute__((always_inline)) { b[v] = a[v] = V::no_sum(); });
+        for (std::size_t t = from; t < to; ++t) {
+            const u64* w = s.weights[t] + i;
+            static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+                __builtin_prefetch(w + kWeightsAhead + v * V::kLanes, 0, 2);
+                const auto weight = residue<V>(w + v * V::kLanes);
+                V::accumulate(b[v], weight, residue<V>(s.b[t] + i + v * V::kLanes), m);
+                V::accumulate(a[v], weight, residue<V>(s.a[t] + i + v * V::kLanes), m);
+            });
+        }
+        static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+            put(s.out_b + i + v * V::kLanes, b[v]);
+            put(s.out_a + i + v * V::kLanes, a[v]);
+        });
+    }
+}
+
+// So many terms, each of which adds q/R, keep a finished sum within what can be multiplied.
+template <class V>
+inline std::size_t term_limit(const Modulus& modulus) {
+    const double terms = (V::kHeadroom - 2) / (modulus.real * V::kTermReach);
+    return terms < kMostWeightedTerms ? static_cast<std::size_t>(terms) : kMostWeightedTerms;
+}
+
 template <class V>
 void weighted_sum(const WeightedSum& s, std::size_t n, const Modulus& modulus) {
+    if constexpr (!V::kSigned) {
+        const std::size_t limit = term_limit<V>(modulus);
+        for (std::size_t from = 0; from < s.count; from += limit) {
+            const std::size_t to = s.count - from < limit ? s.count : from + limit;
+            if (n % (4 * V::kLanes) == 0) {
+                weighted_run<V, 4>(s, from, to, s.add || from != 0, n, modulus);
+            } else {
+                weighted_run<V, 1>(s, from, to, s.add || from != 0, n, modulus);
+            }
+        }
+        for (std::size_t i = 0; s.count == 0 && !s.add && i < n; ++i) s.out_b[i] = s.out_a[i] = 0;
+        return;
+    }
     for (std::size_t from = 0; from < s.count; from += kMostTerms) {
         const std::size_t terms = s.count - from < kMostTerms ? s.count - from : kMostTerms;
         with_count(terms, [&](auto count) { weighted_terms<V, count>(s, from, s.add || from != 0, n, modulus); });

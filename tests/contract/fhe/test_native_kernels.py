@@ -213,9 +213,9 @@ def test_keys_that_do_not_fit_are_refused_and_never_copied() -> None:
     with pytest.raises(ValueError, match="element"):
         own.rotate_hoisted(ct, [5, 25], [key])
     with pytest.raises(ValueError, match="term"):
-        own.bsgs(ct, residues(ctx.moduli, 1, ctx.n), {}, [1], [1], [[(0, 1)]])
+        own.matrix([ct], residues(ctx.moduli, 1, ctx.n), {}, [1], [1], [[[(0, 0, 1)]]])
     with pytest.raises(ValueError, match="no key"):
-        own.bsgs(ct, residues(ctx.moduli, 1, ctx.n), {}, [5], [1], [[(0, 0)]])
+        own.matrix([ct], residues(ctx.moduli, 1, ctx.n), {}, [5], [1], [[[(0, 0, 0)]]])
 
 
 def test_numbers_that_are_not_reduced_do_no_harm(isa: str) -> None:

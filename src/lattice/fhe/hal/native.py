@@ -160,8 +160,15 @@ class NativeBackend:
         ctx: KeySwitchContext,
     ) -> list[Residues]:
         """Matrix–vector products."""
-        if len(cts) > 1 or len(plan.terms) > 1:
-            return composites.matrix(self, cts, diagonals, keys, plan, ctx)
         needed = {element: keys[element] for element in plan.elements}
-        terms = [[(b, d) for _, b, d in of_giant] for of_giant in plan.terms[0]]
-        return [_context(ctx).bsgs(_tidy(cts[0]), diagonals, needed, plan.babies, plan.giants, terms)]
+        return _context(ctx).matrix([_tidy(ct) for ct in cts], diagonals, needed, plan.babies, plan.giants, plan.terms)
+
+    def sum_plain(
+        self, cts: Sequence[Residues], plain: Residues, terms: Terms, moduli: Sequence[int]
+    ) -> list[Residues]:
+        """Sums of products with plaintexts."""
+        return _native.sum_plain([_tidy(ct) for ct in cts], plain, terms, moduli)
+
+    def sum_periodic(self, cts: Sequence[Residues], weights: Residues, moduli: Sequence[int]) -> list[Residues]:
+        """Sums of products with plaintexts that repeat."""
+        return _native.sum_periodic([_tidy(ct) for ct in cts], weights, moduli)
