@@ -19,5 +19,6 @@ NB_MODULE(_native, m) {
     m.def("kept_bytes", &buffers_kept_bytes);
     bind_primitives(m);
     bind_switching(m);
+    bind_seeds(m);
     bind_secret(m);
 }

@@ -7,6 +7,7 @@
 #include "ring/ntt.hpp"
 #include "ring/periodic.hpp"
 #include "ring/pointwise.hpp"
+#include "ring/small.hpp"
 
 namespace lattice {
 namespace {
@@ -22,6 +23,7 @@ constexpr Kernels make_kernels() {
     k.mul = mul_all<V>;
     k.mul_add = mul_add_all<V>;
     k.mul_scalar = mul_scalar_all<V>;
+    k.from_small = residues_of_small;
     k.permute = permute_all<V>;
     k.tensor = tensor_all<V>;
     k.inverse_centred = inverse_centred<V>;

@@ -298,7 +298,7 @@ def test_results_outlive_everything_else() -> None:
 
 def test_a_secret_buffer_samples_what_python_samples() -> None:
     n, seed = 4096, bytes(range(32))
-    uniform = KeyStream(seed, Stream.SECRET).words(n).astype("<u8").tobytes()
+    uniform = KeyStream(seed, Stream.SECRET).words(n).astype("<u8").view(np.uint8)
     secret = native.SecretBuffer(n)
     secret.sample_ternary(uniform)
     out = np.empty(n, dtype=np.int8)

@@ -49,11 +49,7 @@ class Decryptor:
         full = ciphertext.expand(self.params) if isinstance(ciphertext, SeededCiphertext) else ciphertext
         check_shape(full, self.params)
         moduli = self.params.q_moduli(full.level)
-        s = self._secret.ntt(moduli, self.backend)
-        poly = full.components[-1]
-        for component in full.components[-2::-1]:
-            poly = self.backend.mul_add(component, poly, s, moduli)
-        wipe(s)
+        poly = self._secret.memory.decrypt(np.ascontiguousarray(full.components), moduli)
         return Plaintext(self.params.id, full.level, full.scale, poly, full.encoding)
 
     def values(self, ciphertext: Ciphertext | SeededCiphertext, count: int | None = None) -> NDArray[np.complex128]:
