@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lattice.core.errors import LatticeError
 from lattice.fhe.answers import Answer, answer_of, checked_samples, results_of, slots_of
 from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.compiler.circuit import Real
@@ -44,6 +45,8 @@ def _in_coefficients(program: Program) -> bool:
 
 def _run(on: NoisyOperations, compiled: Compiled, samples: ArrayLike, progress: Progress | None) -> Answer:
     part, program = compiled.client, compiled.program
+    if compiled.database is not None:
+        raise LatticeError("input_invalid", "This model searches in rows that their owner encrypts: not in it.")
     array = checked_samples(part, samples)
     weights = [on.weight(kind, values) for kind, values in zip(program.weights, compiled.weights, strict=True)]
     step = part.batch * max(1, ENTRIES_AT_ONCE // program.params.n)
