@@ -100,6 +100,26 @@ def encrypt_zero(
     eta: int,
     moduli: Sequence[int],
 ) -> Residues: ...
+def sum_seeded(
+    c0: Sequence[Residues],
+    seeds: Sequence[bytes],
+    kind: int,
+    weights: Residues,
+    bias: Residues | None,
+    moduli: Sequence[int],
+) -> Residues: ...
+def blind_coefficients(
+    result: Residues,
+    b: Residues,
+    a: UniformPolynomial,
+    u: NDArray[np.uint8],
+    e: NDArray[np.uint8],
+    flood: NDArray[np.uint8],
+    eta: int,
+    flood_bits: int,
+    kept: NDArray[np.uint8],
+    moduli: Sequence[int],
+) -> Residues: ...
 def secret_bytes(count: int) -> NDArray[np.uint8]: ...
 def fill_random(out: NDArray[np.uint8]) -> None: ...
 def zeroise(array: NDArray[np.generic]) -> None: ...

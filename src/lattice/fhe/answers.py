@@ -10,20 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.client_part import (
-    After,
-    AppendSquaredLength,
-    ArgMax,
-    Before,
-    ClientPart,
-    Largest,
-    Normalise,
-    Packed,
-    Sigmoid,
-    Softmax,
-    Threshold,
-    ToUnit,
-)
+from lattice.fhe.compiler.client_part import ClientPart, Packed
+from lattice.fhe.compiler.client_steps import finish, prepare
 
 Real = NDArray[np.float64]
 
@@ -37,7 +25,7 @@ class Answer(NamedTuple):
 
     values: Real
     """`[samples, results]` after the client's steps."""
-    labels: list[str] | NDArray[np.int64] | None = None
+    labels: NDArray[np.str_] | NDArray[np.int64] | None = None
     """One for each sample where the model ends in a choice; for `Largest` the indices `[samples, count]`."""
 
 
@@ -78,9 +66,7 @@ def slots_of(part: ClientPart, samples: Real) -> list[Real]:
     """For each ciphertext of one query the numbers in its slots; missing samples of the batch are zeros."""
     if len(samples) > part.batch:
         raise LatticeError("input_invalid", f"One query takes {part.batch} samples, not {len(samples)}.")
-    features = samples.reshape(len(samples), -1)
-    for step in part.before:
-        features = _before(step, features)
+    features = prepare(part.before, samples).reshape(len(samples), -1)
     padded = np.zeros((part.batch, features.shape[1]))
     padded[: len(features)] = features
     flat = padded.reshape(-1)
@@ -108,43 +94,4 @@ def results_of(part: ClientPart, decrypted: Sequence[Real]) -> Real:
 
 def answer_of(part: ClientPart, results: Real) -> Answer:
     """The client's steps on results `[samples, results]`."""
-    answer = Answer(results)
-    for step in part.after:
-        answer = _after(step, answer)
-    return answer
-
-
-def _before(step: Before, features: Real) -> Real:
-    squares = (features**2).sum(axis=1, keepdims=True)
-    if isinstance(step, Normalise):
-        return features / np.maximum(np.sqrt(squares), 1e-300)
-    if isinstance(step, AppendSquaredLength):
-        return np.concatenate([features, squares], axis=1)
-    if isinstance(step, ToUnit):
-        return step.apply(features)
-    raise LatticeError("program_invalid", f"The client part has the unknown step {type(step).__name__}.")
-
-
-def _after(step: After, answer: Answer) -> Answer:
-    values = answer.values
-    if isinstance(step, Sigmoid):
-        return answer._replace(values=0.5 * (1.0 + np.tanh(values / 2.0)))
-    if isinstance(step, Softmax):
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
-        return answer._replace(values=powers / powers.sum(axis=1, keepdims=True))
-    if isinstance(step, ArgMax):
-        return answer._replace(labels=_named(values.argmax(axis=1), step.labels))
-    if isinstance(step, Threshold):
-        return answer._replace(labels=_named((values[:, 0] > step.value).astype(np.int64), step.labels))
-    if isinstance(step, Largest):
-        order = np.argsort(values if step.smallest else -values, axis=1, kind="stable")[:, : step.count]
-        return Answer(np.take_along_axis(values, order, axis=1), order)
-    raise LatticeError("program_invalid", f"The client part has the unknown step {type(step).__name__}.")
-
-
-def _named(indices: NDArray[np.int64], labels: tuple[str, ...]) -> list[str] | NDArray[np.int64]:
-    if not labels:
-        return indices
-    if len(indices) and int(indices.max()) >= len(labels):
-        raise LatticeError("program_invalid", f"The client part has {len(labels)} labels and more results.")
-    return [labels[index] for index in indices]
+    return Answer(*finish(part.after, results))

@@ -33,13 +33,14 @@ from lattice.fhe.ckks.public_key import PublicKey, public_uniform
 from lattice.fhe.ckks.seeds import SEED_BYTES, KeyStream, Stream
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal.backend import Backend
+from lattice.fhe.native_module import native
 from lattice.fhe.ring.modulus import Residues, reduce_signed
 
 MIN_SECRET_BYTES = 16
 NOISE_BITS = 50
 """The uniform noise stays below 2^50 even where the modulus has room: a double then disturbs no result."""
 FLOOD_BITS = 22
-LEAST_FLOOD_BITS = 11
+LEAST_FLOOD_BITS, MOST_FLOOD_BITS = 11, 40
 SLOT_NOISE = 0x9001
 """The stream of the slots' noise; the others are those of `ckks.seeds.Stream`."""
 
@@ -95,13 +96,29 @@ class Blinder:
         return Ciphertext(result.params_id, result.level, result.scale, components, result.encoding)
 
     def _blind_coefficients(self, result: Ciphertext, entries: NDArray[np.int32], seed: bytes) -> Ciphertext:
-        """Of c0 only the coefficients with entries are kept: an extraction to LWE ciphertexts that share a c1, whose
-        other coefficients decrypt to noise. Those kept get wide noise (`flood_bits`)."""
-        moduli, n = self.params.q_moduli(result.level), self.params.n
-        components = self.backend.add(result.components, self._zero(seed, result.level), moduli)
-        flood = reduce_signed(_flood(seed, n, flood_bits(result.scale)), moduli)
-        whole = self.backend.add(self.backend.intt(components[0], moduli, n), flood, moduli)
-        components[0] = self.backend.ntt(np.where(entries >= 0, whole, np.uint64(0)), moduli, n)
+        """(c0 + b·u, c1 + a·u + e), and then of c0 only the coefficients with entries, with wide noise on them: an
+        extraction to LWE ciphertexts that share a c1. The other coefficients decrypt to noise."""
+        n, eta, bits = self.params.n, self.params.error_eta, flood_bits(result.scale)
+        moduli = self.params.q_moduli(result.level)
+        b, a = (np.ascontiguousarray(half[: len(moduli)]) for half in self._halves(result.level))
+        kept = np.ascontiguousarray(entries >= 0)
+        u, e, flood = (
+            KeyStream(seed, kind).words(count)
+            for kind, count in ((Stream.EPHEMERAL, ternary_words(n)), (Stream.ERROR, n), (SLOT_NOISE, n))
+        )
+        if self.backend.name == "native":
+            components = native.blind_coefficients(
+                result.components, b, native.UniformPolynomial(a), u.view(np.uint8), e.view(np.uint8),
+                flood.view(np.uint8), eta, bits, kept.view(np.uint8), moduli,
+            )  # fmt: skip
+        else:
+            small = self._small(small_ternary(u, n), moduli)
+            c0 = self.backend.intt(self.backend.mul_add(result.components[0], b, small, moduli), moduli, n)
+            noise = (flood & np.uint64((2 << bits) - 1)).view(np.int64) - (1 << bits)
+            c0 = np.where(kept, self.backend.add(c0, reduce_signed(noise, moduli), moduli), np.uint64(0))
+            c1 = self.backend.add(result.components[1], self._small(small_errors(e, eta), moduli), moduli)
+            c1 = self.backend.mul_add(c1, a, small, moduli)
+            components = np.stack([self.backend.ntt(c0, moduli, n), c1])
         return Ciphertext(result.params_id, result.level, result.scale, components, result.encoding)
 
     def _noise(self, seed: bytes, entries: NDArray[np.int32], moduli: tuple[int, ...]) -> Residues:
@@ -141,16 +158,29 @@ class Blinder:
 def flood_bits(scale: Fraction) -> int:
     """Wide noise for results in coefficients lies in −2^bits … 2^bits − 1: 2^−22 of the scale, which costs 1.4e-7.
 
-    A client sees e_pk·u + e_1·s + e_0 at every result, about 2^8. As narrow as that it is a hint on u and e_1, one for
-    each coefficient that is used (Kim, Lee, Seo, Song, eprint 2023/623); eight times as wide it is not.
+    A client sees e_pk·u + e·s and the noise at every result. Noise as narrow as e would be a hint on u and e, one for
+    each coefficient that is used (Kim, Lee, Seo, Song, eprint 2023/623); eight times as wide as e_pk·u it is not.
     """
     whole = scale.numerator // scale.denominator
-    return max(whole.bit_length() - 1 - FLOOD_BITS, LEAST_FLOOD_BITS)
+    return min(max(whole.bit_length() - 1 - FLOOD_BITS, LEAST_FLOOD_BITS), MOST_FLOOD_BITS)
 
 
-def _flood(seed: bytes, n: int, bits: int) -> NDArray[np.int64]:
-    words = KeyStream(seed, SLOT_NOISE).words(n) & np.uint64((1 << (bits + 1)) - 1)
-    return words.view(np.int64) - (1 << bits)
+def ternary_words(n: int) -> int:
+    """Words that hold n accepted fields: a word has 24 on average, and 20 on average over any count that matters."""
+    return n // 20 + 64
+
+
+def small_ternary(words: NDArray[np.uint64], n: int) -> NDArray[np.int64]:
+    """Of each word the 32 two-bit fields from the lowest on, those below 3, less one."""
+    fields = (words[:, None] >> np.arange(0, 64, 2, dtype=np.uint64) & np.uint64(3)).ravel()
+    return fields[fields < 3][:n].view(np.int64) - 1
+
+
+def small_errors(words: NDArray[np.uint64], eta: int) -> NDArray[np.int64]:
+    """popcount(lowest η bits) − popcount(next η bits) of each word."""
+    mask = np.uint64((1 << eta) - 1)
+    low = np.bitwise_count(words & mask).astype(np.int64)
+    return low - np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
 
 
 def ternary(stream: KeyStream, n: int) -> NDArray[np.int64]:

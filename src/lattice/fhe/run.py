@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lattice.fhe.answers import Answer, OutOfRangeWarning, checked_samples
 from lattice.fhe.blinding import Blinding, request_hash
@@ -81,10 +81,5 @@ def run(compiled: Compiled, samples: ArrayLike, *, strict: bool = False) -> Answ
 
 def _joined(answers: Sequence[Answer]) -> Answer:
     values = np.concatenate([answer.values for answer in answers])
-    found = [answer.labels for answer in answers]
-    if found[0] is None:
-        return Answer(values)
-    if isinstance(found[0], list):
-        return Answer(values, [label for labels in found for label in labels or []])
-    arrays: list[NDArray[np.int64]] = [np.asarray(labels) for labels in found]
-    return Answer(values, np.concatenate(arrays))
+    labels = [answer.labels for answer in answers if answer.labels is not None]
+    return Answer(values, np.concatenate(labels) if labels else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ def is_torch(model: Any) -> bool:
 
 def load_torch(model: Any, sample: Any) -> Imported:
     """A module in evaluation mode, traced on one sample (batch in front); the module itself is not changed."""
-    torch = import_module("torch")
+    import torch
+
     if sample is None:
         raise LatticeError(
             "model_unsupported", "A torch module needs a sample to be traced on: pass one, or calibration samples."

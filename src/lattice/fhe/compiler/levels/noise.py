@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice.fhe.ckks.embedding import to_coefficients, to_slots
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler.circuit import Real
 from lattice.fhe.hal import interpreter, rules
@@ -34,6 +35,7 @@ from lattice.fhe.hal.program import Program, Weight
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
 
 SECRET_VARIANCE = 2.0 / 3.0
+EXACT_VALUES = 1 << 23
 
 
 class Variances:
@@ -110,8 +112,12 @@ class NoisyOperations:
         return Noisy(kind, self._noise(values, self.variances.fresh, kind.scale))
 
     def weight(self, declared: Weight, values: NDArray[np.floating[Any]]) -> NoisyPlain:
-        """Rounded values: a plaintext that repeats with period f has 2f coefficients only."""
+        """Rounded as encoding rounds it: structured diagonals make structured errors, which add up. Very large weights
+        get random ones, which is quicker."""
         kind = declared.kind
+        if kind.period <= 1 < values.shape[-1] and values.size <= EXACT_VALUES:
+            whole = np.rint(to_coefficients(values.astype(np.complex128)) * float(kind.scale))
+            return NoisyPlain(kind, to_slots(whole).real / float(kind.scale))
         coefficients = 2 * kind.period if kind.period else self.params.n
         spread = sqrt(coefficients / 24.0) / float(kind.scale)
         return NoisyPlain(kind, values + self.random.normal(size=values.shape) * spread)
@@ -252,15 +258,32 @@ def _weighted(weights: Real, products: Sequence[tuple[Real, int]]) -> Real:
     return total
 
 
+class Simulated(NamedTuple):
+    """Slots `[samples, slots]` with noise."""
+
+    outputs: list[Real]
+    """The program's outputs, blinded as an evaluator does."""
+    registers: list[Real]
+    """The registers that were asked for."""
+
+
 def simulate(
-    program: Program, weights: Sequence[NDArray[np.floating[Any]]], inputs: Sequence[Real], *, seed: int = 0
-) -> list[Real]:
-    """The program's outputs `[samples, slots]` with the noise that encryption would give them, blinding included."""
+    program: Program,
+    weights: Sequence[NDArray[np.floating[Any]]],
+    inputs: Sequence[Real],
+    registers: Sequence[int] = (),
+    *,
+    seed: int = 0,
+) -> Simulated:
+    """The program on slots in the clear, with the noise that encryption would give them."""
     on = NoisyOperations(program.params, seed)
     sent = [on.encrypted(declared.kind, values) for declared, values in zip(program.inputs, inputs, strict=True)]
     rounded = [on.weight(declared, values) for declared, values in zip(program.weights, weights, strict=True)]
     run = cast(Callable[..., list[Noisy]], interpreter.interpret)
-    return [on.blinded(out).values for out in run(on, program, program.checked, sent, rounded)]
+    watched = with_outputs(program, (*program.outputs, *registers))
+    outs = run(on, watched, watched.checked, sent, rounded)
+    count = len(program.outputs)
+    return Simulated([on.blinded(out).values for out in outs[:count]], [out.values for out in outs[count:]])
 
 
 def with_outputs(program: Program, registers: Sequence[int]) -> Program:
@@ -268,4 +291,4 @@ def with_outputs(program: Program, registers: Sequence[int]) -> Program:
     return replace(program, outputs=tuple(registers))
 
 
-__all__ = ["NoisyOperations", "Variances", "simulate", "with_outputs"]
+__all__ = ["NoisyOperations", "Simulated", "Variances", "simulate", "with_outputs"]

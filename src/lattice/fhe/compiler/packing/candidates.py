@@ -349,7 +349,9 @@ def _offsets(entries: Entries, layout: Layout, outputs: Slots) -> Iterator[Offse
     used = np.flatnonzero(outputs >= 0)
     each = np.diff(entries.first)[outputs[used]]
     slot = np.repeat(used, each)
-    entry = np.repeat(entries.first[outputs[used]], each) + np.arange(len(slot)) - np.repeat(np.cumsum(each) - each, each)
+    entry = (
+        np.repeat(entries.first[outputs[used]], each) + np.arange(len(slot)) - np.repeat(np.cumsum(each) - each, each)
+    )
     column = entries.sorted.columns[entry]
     while len(slot):
         turn = (layout.places[column] - slot) % slots + layout.places[column] // slots * slots
@@ -359,4 +361,3 @@ def _offsets(entries: Entries, layout: Layout, outputs: Slots) -> Iterator[Offse
         yield i, step
         rest = layout.slots[i][(slot + step) % slots] != column
         slot, column = slot[rest], column[rest]
-

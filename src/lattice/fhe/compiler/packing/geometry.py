@@ -121,4 +121,3 @@ def _reach_back(sparse: Sparse, source: Grid, target: Grid) -> int:
     if not len(sparse.rows):
         return 0
     return max(0, int((outside[sparse.rows] - inside[sparse.columns]).max()))
-

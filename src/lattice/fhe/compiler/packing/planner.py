@@ -18,9 +18,9 @@ from lattice.fhe.circuits.matrix import Limbs
 from lattice.fhe.compiler.circuit import JUNK, ZERO
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
-from lattice.fhe.compiler.packing.bsgs import Split, splits
+from lattice.fhe.compiler.packing.bsgs import Split, key_cost, splits
 from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
-from lattice.fhe.compiler.packing.geometry import Grid, grids
+from lattice.fhe.compiler.packing.geometry import grids
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
@@ -40,16 +40,22 @@ class Goal(StrEnum):
     KEYS = "keys"
 
 
+KEY_PRICES = {Goal.LATENCY: 1.5, Goal.KEYS: 20.0}
+"""What a limb of a key costs, in transforms of one limb. The first keeps the examples' keys within their budgets."""
+
+
 @dataclass(frozen=True)
 class PackingOptions:
     """What packing may be told."""
 
     goal: Goal = Goal.LATENCY
+    key_price: float | None = None
+    """Instead of the goal's own: 0 is fastest whatever it takes, and above about 6 there is little left to save."""
 
     @property
-    def key_price(self) -> float:
-        """The price of a distinct rotation step, in transforms of one limb."""
-        return 20.0 if self.goal is Goal.LATENCY else 400.0
+    def price(self) -> float:
+        """The price of a limb of a key, in transforms of one limb."""
+        return KEY_PRICES[self.goal] if self.key_price is None else self.key_price
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +132,7 @@ class Planner:
     def layer(self, node: Node) -> Layer:
         """The node as candidates see it."""
         grids = self.grids
-        return Layer(
-            node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name)
-        )
+        return Layer(node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name))
 
     def _matrices(self) -> dict[str, Sparse]:
         return {
@@ -158,7 +162,7 @@ class Planner:
     @staticmethod
     def _best(states: list[Plan]) -> list[Plan]:
         by_layout: dict[tuple[tuple[str, bytes], ...], int] = {}
-        kept = []
+        kept: list[Plan] = []
         for state in sorted(states, key=lambda plan: plan.price):
             key = tuple(sorted((name, layout.key) for name, layout in state.layouts.items()))
             by_layout[key] = by_layout.get(key, 0) + 1
@@ -203,10 +207,14 @@ class Planner:
     def _building(self, plan: Plan, node: Node, builds: list[tuple[str, Built]], layout: Layout) -> Iterator[Plan]:
         """The plan after some linear layers, with each of their best splits in turn."""
         states: list[tuple[float, frozenset[int], tuple[tuple[str, Built, Split], ...]]] = [(0.0, plan.steps, ())]
-        price = self.options.key_price
+        price = self.options.price * key_cost(self.limbs[node.name])
         for name, built in builds:
             states = [
-                (time + split.time + price * len(split_steps - known), known | split_steps, (*done, (name, built, split)))
+                (
+                    time + split.time + price * len(split_steps - known),
+                    known | split_steps,
+                    (*done, (name, built, split)),
+                )
                 for time, known, done in states
                 for split, split_steps in self._splits(built, node)
             ]
@@ -217,7 +225,7 @@ class Planner:
         """The best splits with the keys that they need."""
         key = (id(built), self.limbs[node.name])
         if key not in self._split:
-            found = splits(built, self.limbs[node.name], self.options.key_price)
+            found = splits(built, self.limbs[node.name], self.options.price)
             self._split[key] = [(split, frozenset(step % self.slots for step in split.steps)) for split in found]
         return self._split[key]
 
@@ -287,7 +295,10 @@ def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:
     """The schemes that hold, without those that need several times the offsets of others."""
     found: list[Built] = []
     for scheme in sorted(schemes, key=lambda scheme: len(scheme.offsets) * len(scheme.outputs)):
-        least = min((built.count for built in found), default=1 << 62)
+        sent = len(scheme.source.slots)
+        least = min(
+            (built.diagonal_count for built in found if len(built.scheme.source.slots) <= sent), default=1 << 62
+        )
         if len(scheme.offsets) * len(scheme.outputs) > 4 * least + 32:
             continue
         try:

@@ -64,17 +64,10 @@ def fold(node: Any, opset: int, inputs: Sequence[Array | None]) -> list[Array]:
     try:
         with np.errstate(all="ignore"):
             model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-            results = import_reference().ReferenceEvaluator(model).run(None, given)
+            results = onnx.reference.ReferenceEvaluator(model).run(None, given)
     except Exception as error:  # a hostile node may make the evaluator fail in any way
         raise refusal(f"it cannot be worked out from its constants ({type(error).__name__}).") from None
     return [normal(result) for result in results]
-
-
-def import_reference() -> Any:
-    """`onnx.reference`, which `onnx` does not import by itself."""
-    from importlib import import_module
-
-    return import_module("onnx.reference")
 
 
 def _entries(operator: str, inputs: list[Array]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,14 @@ def invalid(message: str) -> LatticeError:
 def onnx_package() -> Any:
     """The `onnx` package, which is an extra."""
     try:
-        return import_module("onnx")
+        import onnx
+        import onnx.numpy_helper
+        import onnx.reference
     except ImportError:
         raise LatticeError(
             "model_unsupported", "Reading ONNX needs the package onnx: pip install 'lattice[convert]'."
         ) from None
+    return onnx
 
 
 def parse(source: Any) -> Any:

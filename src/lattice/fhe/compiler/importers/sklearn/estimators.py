@@ -140,6 +140,8 @@ def perceptron(chain: Chain, name: str, model: Any) -> None:
             chain.add(f"{name}.{model.activation}{index + 1}", Activation(ACTIVATIONS[model.activation]))
     end = fitted(model, "out_activation_")
     if not hasattr(model, "classes_"):
+        if end != "identity":
+            raise refusal(f"the output function {end!r} is not supported.")
         return
     names = labels(model)
     if end == "softmax":

@@ -1,0 +1,106 @@
+"""What encryption and approximation cost in accuracy, on samples that calibration did not see.
+
+The model in the clear is the imported graph. The simulated one is the graph after the passes, activations fitted, with
+normal noise of the predicted deviation on every result. Where the client ends with a choice (a label), the share of
+right ones counts; without true labels the clear model's own choices are the truth. Where it gives numbers, the error
+beside the numbers' spread counts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.compiler.client_part import After
+from lattice.fhe.compiler.client_steps import finish
+from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.levels.options import Options
+
+Labels = NDArray[np.generic]
+
+
+class Accuracy(NamedTuple):
+    """Shares from 0 to 1, or R² for numbers."""
+
+    samples: int
+    metric: str
+    clear: float
+    simulated: float
+    agreement: float
+    """Share of equal choices; for numbers R² of the simulated against the clear."""
+    max_error: float
+    """Of a result before the client's steps."""
+    relative_error: float
+    """Root mean square error beside the results' spread."""
+
+    @property
+    def lost(self) -> float:
+        """What the tolerance is compared with."""
+        return self.clear - self.simulated if self.metric == "accuracy" else self.relative_error
+
+
+def measure(
+    original: Graph,
+    fitted: Graph,
+    after: tuple[After, ...],
+    samples: Real,
+    labels: ArrayLike | None,
+    deviation: float,
+    *,
+    seed: int = 0,
+) -> Accuracy:
+    """Both models on the same prepared samples `[count, …]`, as the graphs take them."""
+    clear = original.run(samples).reshape(len(samples), -1)
+    exact = fitted.run(samples).reshape(len(samples), -1)
+    simulated = exact + np.random.default_rng(seed).normal(0.0, deviation, exact.shape)
+    error = simulated - clear
+    largest, spread = float(np.abs(error).max()), float(clear.std()) or 1.0
+    relative = float(np.sqrt((error**2).mean())) / spread
+    ours, theirs = finish(after, simulated).labels, finish(after, clear).labels
+    if ours is None or theirs is None or ours.ndim != 1:
+        return _numbers(clear, simulated, labels, largest, relative)
+    truth = theirs if labels is None else _matching(labels, theirs)
+    clear_share, our_share = (float((found == truth).mean()) for found in (theirs, ours))
+    agreement = float((ours == theirs).mean())
+    return Accuracy(len(samples), "accuracy", clear_share, our_share, agreement, largest, relative)
+
+
+def _matching(labels: ArrayLike, choices: Labels) -> Labels:
+    """True labels in the form that the client's steps give: names as text, indices as numbers."""
+    truth = np.asarray(labels).reshape(-1)
+    if truth.shape != choices.shape:
+        raise LatticeError("calibration_invalid", f"There are {truth.size} labels for {choices.size} samples.")
+    return truth.astype(str) if choices.dtype.kind == "U" else truth.astype(np.int64)
+
+
+def _numbers(clear: Real, simulated: Real, labels: ArrayLike | None, largest: float, relative: float) -> Accuracy:
+    agreement = _r_squared(simulated, clear)
+    scores = 1.0, agreement
+    if labels is not None:
+        truth = np.asarray(labels, dtype=np.float64).reshape(len(clear), -1)
+        if truth.shape == clear.shape:
+            scores = _r_squared(clear, truth), _r_squared(simulated, truth)
+    return Accuracy(len(clear), "R²", scores[0], scores[1], agreement, largest, relative)
+
+
+def _r_squared(found: Real, truth: Real) -> float:
+    total = float(((truth - truth.mean(axis=0)) ** 2).sum())
+    return 1.0 - float(((found - truth) ** 2).sum()) / total if total else 1.0
+
+
+def require(accuracy: Accuracy, options: Options) -> None:
+    """`model_inaccurate` where too much is lost, unless that was allowed."""
+    if accuracy.lost <= options.tolerance or options.allow_inaccurate:
+        return
+    if accuracy.metric == "accuracy":
+        what = f"{accuracy.simulated:.2%} of {accuracy.samples} samples instead of {accuracy.clear:.2%}"
+    else:
+        what = f"an error of {accuracy.relative_error:.2%} of the results' spread"
+    raise LatticeError(
+        "model_inaccurate",
+        f"Simulated under encryption the model gives {what}; the tolerance is {options.tolerance:.2%}.",
+        details={"lost": accuracy.lost, "tolerance": options.tolerance},
+    )
