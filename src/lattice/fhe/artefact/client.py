@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,9 +33,11 @@ from lattice.fhe.compiler.client_part import (
     Before,
     ClientPart,
     Largest,
+    Neighbours,
     Packed,
     Threshold,
     ToUnit,
+    Vote,
 )
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.hal.program import MAX_INTERFACE, parse_scale
@@ -341,9 +343,18 @@ def _check_after(part: ClientPart) -> None:
         labels = getattr(step, "labels", ())
         for label in labels:
             check_text(label, MAX_LABEL)
-        if isinstance(step, ArgMax) and len(labels) not in (0, part.results):
-            raise invalid(f"There are {len(labels)} labels for {part.results} results.")
-        if isinstance(step, Threshold) and (len(labels) not in (0, 2) or not np.isfinite(step.value)):
-            raise invalid("A threshold is a finite number between two labels.")
-        if isinstance(step, Largest) and not 1 <= step.count <= part.results:
-            raise invalid(f"The {step.count} largest of {part.results} results cannot be taken.")
+        if not _AFTER.get(type(step), lambda *_: True)(step, part.results):
+            raise invalid(f"The last step {step.__struct_config__.tag} does not fit {part.results} results.")
+
+
+_AFTER: dict[type[After], Callable[[Any, int], bool]] = {
+    ArgMax: lambda step, results: len(step.labels) in (0, results),
+    Threshold: lambda step, results: len(step.labels) in (0, 2) and isfinite(step.value),
+    Largest: lambda step, results: 1 <= step.count <= results,
+    Vote: lambda step, results: len(step.labels) > 1 and len(step.labels) * (len(step.labels) - 1) == 2 * results,
+    Neighbours: lambda step, results: (
+        1 <= step.count <= results == len(step.members)
+        and all(0 <= member < len(step.labels) for member in step.members)
+    ),
+}
+"""Whether a step and its tables fit so many results."""
