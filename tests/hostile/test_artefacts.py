@@ -73,8 +73,11 @@ def compact(value: object) -> bytes:
 
 
 def client_with(**change: object) -> bytes:
-    """The client's section with some fields replaced."""
-    return msgspec.msgpack.encode({**msgspec.msgpack.decode(sections()["client"]), **change})
+    """The client's section with some fields replaced, of the section itself or of the client's part in it."""
+    fields = msgspec.msgpack.decode(sections()["client"])
+    outer = {key: value for key, value in change.items() if key in (*fields, "extra")}
+    inner = {key: value for key, value in change.items() if key not in outer}
+    return msgspec.msgpack.encode({**fields, "client": {**fields["client"], **inner}, **outer})
 
 
 def tensors_with(header: object, body: bytes = b"") -> bytes:
@@ -197,6 +200,10 @@ def deflated(*layouts: list[int]) -> bytes:
     return zlib.compress(b"".join(steps))
 
 
+def bounds(*values: float) -> bytes:
+    return zlib.compress(struct.pack(f"<{len(values)}d", *values))
+
+
 SLOTS = 2048
 PACKED = {"entries": SLOTS, "level": 1, "scale": "4000000/1", "encoding": "slots"}
 BOTTOM = {**PACKED, "level": 0}
@@ -241,10 +248,14 @@ RIGHT_IN, RIGHT_OUT = list(range(8)) + [-1] * (SLOTS - 8), [0, 1, 2, -2, 3, 4, 5
         {"batch": 3},
         {"results": 1 << 62},
         {"results": 0},
-        {"low": struct.pack("<4d", 0, 0, 0, float("nan"))},
-        {"low": struct.pack("<4d", 0, 0, 0, 5)},
-        {"low": b"1234567"},
-        {"low": b""},
+        {"bounds": bounds(-1, -1, -1, float("nan"), 1, 1, 1, 1)},
+        {"bounds": bounds(-1, -1, -1, 5, 1, 1, 1, 1)},
+        {"bounds": bounds(-1, 1)},
+        {"bounds": bounds()},
+        {"bounds": zlib.compress(b"1234567")},
+        {"bounds": bounds(-1, 1), "ranges": 1},
+        {"ranges": 1 << 40},
+        {"ranges": -1},
         {"before": [{"step": "exec"}]},
         {"before": [{"step": "normalise"}] * 9},
         {"before": [{"step": "normalise", "code": "print()"}]},
@@ -255,6 +266,12 @@ RIGHT_IN, RIGHT_OUT = list(range(8)) + [-1] * (SLOTS - 8), [0, 1, 2, -2, 3, 4, 5
         {"after": [{"step": "argmax", "labels": ["a", "b", "\x1b[2J"]}]},
         {"after": [{"step": "threshold", "value": float("nan"), "labels": []}]},
         {"after": [{"step": "largest", "count": 1 << 40, "smallest": False}]},
+        {"after": [{"step": "vote", "labels": ["a", "b"]}]},
+        {"after": [{"step": "vote", "labels": []}]},
+        {"after": [{"step": "neighbours", "count": 1, "members": [0, 1, 2], "labels": ["a", "b"]}]},
+        {"after": [{"step": "neighbours", "count": 1, "members": [0, -1, 0], "labels": ["a", "b"]}]},
+        {"after": [{"step": "neighbours", "count": 1, "members": [0], "labels": ["a", "b"]}]},
+        {"after": [{"step": "neighbours", "count": 9, "members": [0, 1, 0], "labels": ["a", "b"]}]},
         {"keys": [[5, 1], [5, 1]]},
         {"keys": [[5, 1], [3, 1]]},
         {"keys": [[2, 1]]},
@@ -267,6 +284,9 @@ RIGHT_IN, RIGHT_OUT = list(range(8)) + [-1] * (SLOTS - 8), [0, 1, 2, -2, 3, 4, 5
         {"program": "\x1b"},
         {"version": 2},
         {"extra": 1},
+        {"surplus": 1},
+        {"database": {}},
+        {"database": msgspec.msgpack.decode(sections()["client"])["client"]},
     ],
     ids=lambda change: " ".join(f"{key}={value!r:.50}" for key, value in change.items()),
 )
@@ -291,6 +311,7 @@ def test_a_bomb_is_not_inflated() -> None:
     tracemalloc.start()
     try:
         assert refuse(forge(client=client_with(layouts=bomb)), "client_view") == "artefact_invalid"
+        assert refuse(forge(client=client_with(bounds=bomb)), "client_view") == "artefact_invalid"
         much = {**PACKED, "entries": 1 << 25}
         assert refuse(forge(client=client_with(inputs=[much])), "client_view") == "artefact_invalid"
         assert tracemalloc.get_traced_memory()[1] < 16 << 20

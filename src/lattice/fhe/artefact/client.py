@@ -1,21 +1,21 @@
 """The section `client`: parameters, the list of keys, and what the client does in the clear. No weights, no program.
 
 MessagePack with a fixed field order. Where which entry lies in which slot is stored as differences, deflated: layouts
-are regular, and a thousand of them take kilobytes. Reading allocates at most `MAX_ENTRIES` four-byte numbers whatever
-the bytes claim, and checks that every entry exists: a client never looks outside what it encrypts or decrypts.
+are regular, and a thousand of them take kilobytes. Reading allocates at most what `MAX_ENTRIES` and `MAX_SAMPLE` say,
+whatever the bytes claim, and checks that every entry exists: a client never looks outside what it encrypts or decrypts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,10 +33,13 @@ from lattice.fhe.compiler.client_part import (
     Before,
     ClientPart,
     Largest,
+    Neighbours,
     Packed,
     Threshold,
     ToUnit,
+    Vote,
 )
+from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.hal.program import MAX_INTERFACE, parse_scale
 from lattice.fhe.serialise.keys import MAX_KEYS, key_bytes
 
@@ -49,8 +52,9 @@ else:  # the steps that `client_part` has, which is what the decoder must choose
 
 VERSION = 1
 MAX_ENTRIES = 1 << 25
-"""Of all layouts together: 128 MiB."""
-MAX_SAMPLE = 1 << 24
+"""Of all layouts of a part together: 128 MiB."""
+MAX_SAMPLE = 1 << 23
+"""Features of a sample: their ranges take 128 MiB."""
 MAX_BATCH = MAX_RESULTS = 1 << 20
 MAX_AXES = MAX_STEPS = 8
 MAX_LABEL = 200
@@ -66,11 +70,7 @@ class _Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoding: Encoding
 
 
-class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: int
-    program: str
-    parameters: dict[str, Any]
-    keys: tuple[tuple[int, int], ...]
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     feature_shape: tuple[int, ...]
     batch: int
     before: tuple[AnyBefore, ...]
@@ -78,9 +78,31 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[_Packed, ...]
     after: tuple[AnyAfter, ...]
     results: int
-    low: bytes
-    high: bytes
+    ranges: int
+    """How many."""
+    bounds: bytes
+    """Deflated: the low ends, then the high ends."""
     layouts: bytes
+    """Deflated, inputs then outputs."""
+
+
+class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    program: str
+    parameters: dict[str, Any]
+    keys: tuple[tuple[int, int], ...]
+    client: _Part
+    database: _Part | None
+
+
+class Decoded(NamedTuple):
+    """What the section holds."""
+
+    client: ClientPart
+    database: ClientPart | None
+    params: Parameters
+    keys: tuple[KeySpec, ...]
+    program_id: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +118,8 @@ class ClientView:
     keys: tuple[KeySpec, ...]
     """Exactly the evaluation keys to make."""
     client: ClientPart
+    database: ClientPart | None = None
+    """How the owner of encrypted rows packs them, where there are such."""
 
     @property
     def keys_id(self) -> str:
@@ -109,35 +133,24 @@ class ClientView:
         return sum(key_bytes(spec, self.params) for spec in self.keys)
 
 
-def encode_client(part: ClientPart, params: ParameterSet, keys: Iterable[KeySpec], program_id: str) -> bytes:
+def encode_client(compiled: Compiled) -> bytes:
     """To bytes; refuses what `decode_client` would refuse."""
-    refuse_insecure(params)
-    packed = (*part.inputs, *part.outputs)
-    kinds = [_Packed(len(p.entries), p.level, p.scale, p.encoding) for p in packed]
-    _check_sizes(kinds)
+    refuse_insecure(compiled.params)
     wire = _Wire(
         VERSION,
-        program_id,
-        params.to_dict(),
-        tuple((spec.element, spec.level) for spec in keys),
-        part.feature_shape,
-        part.batch,
-        part.before,
-        tuple(kinds[: len(part.inputs)]),
-        tuple(kinds[len(part.inputs) :]),
-        part.after,
-        part.results,
-        np.asarray(part.low, dtype="<f8").tobytes(),
-        np.asarray(part.high, dtype="<f8").tobytes(),
-        _deflate([p.entries for p in packed]),
+        compiled.program.id,
+        compiled.params.to_dict(),
+        tuple((spec.element, spec.level) for spec in compiled.keys),
+        _part_to_wire(compiled.client),
+        None if compiled.database is None else _part_to_wire(compiled.database),
     )
     data = msgspec.msgpack.encode(wire)
     decode_client(data)
     return data
 
 
-def decode_client(data: bytes | memoryview) -> tuple[ClientPart, Parameters, tuple[KeySpec, ...], str]:
-    """From bytes: the part, parameters (checked for 128 bits), keys, program id."""
+def decode_client(data: bytes | memoryview) -> Decoded:
+    """From bytes; parameters are checked for 128 bits."""
     try:
         wire = msgspec.msgpack.decode(data, type=_Wire)
         canonical = msgspec.msgpack.encode(wire)
@@ -154,17 +167,47 @@ def decode_client(data: bytes | memoryview) -> tuple[ClientPart, Parameters, tup
     keys = tuple(KeySpec(element, level) for element, level in wire.keys)
     _check_keys(keys, params)
     check_text(wire.program, MAX_LABEL)
-    part = _part(wire)
-    check_client(part, params)
-    return part, params, keys, wire.program
+    client = _part_from_wire(wire.client)
+    check_client(client, params)
+    database = None if wire.database is None else _part_from_wire(wire.database)
+    if database is not None:
+        check_database(database, params)
+    return Decoded(client, database, params, keys, wire.program)
 
 
-def _part(wire: _Wire) -> ClientPart:
+def _part_to_wire(part: ClientPart) -> _Part:
+    packed = (*part.inputs, *part.outputs)
+    kinds = [_Packed(len(p.entries), p.level, p.scale, p.encoding) for p in packed]
+    _check_sizes(kinds)
+    if part.low.ndim != 1 or part.low.shape != part.high.shape:
+        raise invalid("The calibrated ranges are not two lists of one length.")
+    bounds = np.concatenate([part.low, part.high]).astype("<f8")
+    return _Part(
+        part.feature_shape,
+        part.batch,
+        part.before,
+        tuple(kinds[: len(part.inputs)]),
+        tuple(kinds[len(part.inputs) :]),
+        part.after,
+        part.results,
+        len(part.low),
+        zlib.compress(bounds.tobytes(), 9),
+        _deflate([p.entries for p in packed]),
+    )
+
+
+def _part_from_wire(wire: _Part) -> ClientPart:
     kinds = (*wire.inputs, *wire.outputs)
-    layouts = _inflate(wire.layouts, _check_sizes(kinds))
-    packed = [Packed(e, k.level, k.scale, k.encoding) for e, k in zip(layouts, kinds, strict=True)]
-    if len(wire.low) % 8 or len(wire.high) % 8:
-        raise invalid("The ranges are not 64-bit numbers.")
+    sizes = _check_sizes(kinds)
+    if not 0 <= wire.ranges <= MAX_SAMPLE:
+        raise invalid(f"There may be {MAX_SAMPLE} ranges.")
+    steps = np.frombuffer(_inflate(wire.layouts, 4 * sum(sizes)), dtype="<u4")
+    layouts = np.split(steps, np.cumsum(sizes)[:-1]) if sizes else []
+    packed = [
+        Packed(np.cumsum(layout, dtype=np.uint32).view(np.int32), k.level, k.scale, k.encoding)
+        for layout, k in zip(layouts, kinds, strict=True)
+    ]
+    bounds = np.frombuffer(_inflate(wire.bounds, 16 * wire.ranges), dtype="<f8")
     return ClientPart(
         wire.feature_shape,
         wire.batch,
@@ -173,8 +216,8 @@ def _part(wire: _Wire) -> ClientPart:
         tuple(packed[len(wire.inputs) :]),
         wire.after,
         wire.results,
-        np.frombuffer(wire.low, dtype="<f8"),
-        np.frombuffer(wire.high, dtype="<f8"),
+        bounds[: wire.ranges],
+        bounds[wire.ranges :],
     )
 
 
@@ -192,17 +235,16 @@ def _deflate(layouts: list[NDArray[np.int32]]) -> bytes:
     return b"".join([*(compressor.compress(step.tobytes()) for step in steps), compressor.flush()])
 
 
-def _inflate(data: bytes, sizes: list[int]) -> list[NDArray[np.int32]]:
-    wanted = 4 * sum(sizes)
+def _inflate(data: bytes, wanted: int) -> bytes:
+    """Exactly so many bytes, whatever the data would inflate to."""
     inflater = zlib.decompressobj()
     try:
         raw = inflater.decompress(data, wanted + 1)
     except zlib.error:
-        raise invalid("The layouts are damaged.") from None
+        raise invalid("The layouts or ranges are damaged.") from None
     if len(raw) != wanted or not inflater.eof or inflater.unused_data:
-        raise invalid("The layouts have more or fewer entries than are declared.")
-    steps = np.split(np.frombuffer(raw, dtype="<u4"), np.cumsum(sizes)[:-1]) if sizes else []
-    return [np.cumsum(step, dtype=np.uint32).view(np.int32) for step in steps]
+        raise invalid("There are more or fewer layouts or ranges than are declared.")
+    return raw
 
 
 def _check_keys(keys: tuple[KeySpec, ...], params: ParameterSet) -> None:
@@ -217,15 +259,12 @@ def _check_keys(keys: tuple[KeySpec, ...], params: ParameterSet) -> None:
 
 def check_client(part: ClientPart, params: ParameterSet) -> None:
     """Sizes, ranges and indices fit each other and the parameters."""
-    features = _check_samples(part)
-    for packed in (*part.inputs, *part.outputs):
-        _check_packed(packed, params)
-    if not part.inputs or not part.outputs:
-        raise invalid("The model has no input or no output.")
-    if any(packed.entries.max() >= part.batch * features for packed in part.inputs):
-        raise invalid("An input slot asks for a feature that no sample has.")
+    _check_inputs(part, params)
+    if not part.outputs or not 1 <= part.results <= MAX_RESULTS or part.batch * part.results > MAX_ENTRIES:
+        raise invalid("The model has no output, or too many results.")
     read = np.zeros(part.batch * part.results, dtype=bool)
     for packed in part.outputs:
+        _check_packed(packed, params)
         found = packed.entries[packed.entries >= 0]
         if len(found) and found.max() >= len(read):
             raise invalid("An output slot holds a result that no sample has.")
@@ -235,18 +274,35 @@ def check_client(part: ClientPart, params: ParameterSet) -> None:
     _check_after(part)
 
 
+def check_database(part: ClientPart, params: ParameterSet) -> None:
+    """The same for whoever only encrypts."""
+    _check_inputs(part, params)
+    if part.outputs or part.after or part.results:
+        raise invalid("The owner of a database reads no results.")
+
+
+def _check_inputs(part: ClientPart, params: ParameterSet) -> None:
+    features = _check_samples(part)
+    if not part.inputs:
+        raise invalid("The model has no input.")
+    for packed in part.inputs:
+        _check_packed(packed, params)
+        if packed.entries.max() >= part.batch * features:
+            raise invalid("An input slot asks for a feature that no sample has.")
+
+
 def _check_samples(part: ClientPart) -> int:
     """Features of one sample as they are packed."""
     if len(part.feature_shape) > MAX_AXES or any(not 1 <= extent <= MAX_SAMPLE for extent in part.feature_shape):
         raise invalid(f"A sample has at most {MAX_AXES} axes, none of them empty.")
     size = prod(part.feature_shape)
-    if size > MAX_SAMPLE or not 1 <= part.batch <= MAX_BATCH or not 1 <= part.results <= MAX_RESULTS:
-        raise invalid("A sample, the batch or the number of results is too large, or zero.")
+    if size > MAX_SAMPLE or not 1 <= part.batch <= MAX_BATCH:
+        raise invalid("A sample or the batch is too large, or zero.")
     if len(part.before) > MAX_STEPS or len(part.after) > MAX_STEPS:
         raise invalid(f"The client takes at most {MAX_STEPS} steps before and after.")
     features = _packed_features(part, size)
-    if part.batch * features > 1 << 31 or part.batch * part.results > MAX_ENTRIES:
-        raise invalid("A batch has too many features or results.")
+    if part.batch * features > 1 << 31:
+        raise invalid("A batch has too many features.")
     if part.low.shape != part.high.shape or part.low.shape not in ((size,), (features,)):
         raise invalid(f"There are {part.low.size} and {part.high.size} ranges for {features} features.")
     if not (part.low <= part.high).all():  # not for NaN either
@@ -287,9 +343,18 @@ def _check_after(part: ClientPart) -> None:
         labels = getattr(step, "labels", ())
         for label in labels:
             check_text(label, MAX_LABEL)
-        if isinstance(step, ArgMax) and len(labels) not in (0, part.results):
-            raise invalid(f"There are {len(labels)} labels for {part.results} results.")
-        if isinstance(step, Threshold) and (len(labels) not in (0, 2) or not np.isfinite(step.value)):
-            raise invalid("A threshold is a finite number between two labels.")
-        if isinstance(step, Largest) and not 1 <= step.count <= part.results:
-            raise invalid(f"The {step.count} largest of {part.results} results cannot be taken.")
+        if not _AFTER.get(type(step), lambda *_: True)(step, part.results):
+            raise invalid(f"The last step {step.__struct_config__.tag} does not fit {part.results} results.")
+
+
+_AFTER: dict[type[After], Callable[[Any, int], bool]] = {
+    ArgMax: lambda step, results: len(step.labels) in (0, results),
+    Threshold: lambda step, results: len(step.labels) in (0, 2) and isfinite(step.value),
+    Largest: lambda step, results: 1 <= step.count <= results,
+    Vote: lambda step, results: len(step.labels) > 1 and len(step.labels) * (len(step.labels) - 1) == 2 * results,
+    Neighbours: lambda step, results: (
+        1 <= step.count <= results == len(step.members)
+        and all(0 <= member < len(step.labels) for member in step.members)
+    ),
+}
+"""Whether a step and its tables fit so many results."""

@@ -90,14 +90,15 @@ def load(source: Source, *, trust: Trust = None) -> Compiled:
     """Read and check the whole model. Memory: the file's size, once, beside what `client` and `hal.program` state."""
     with _opened(source) as (stream, container):
         signing.verify(container.content_hash, container.publisher, container.signature, trust)
-        part, params, keys, program_id = decode_client(read_section(stream, container, "client"))
+        client = decode_client(read_section(stream, container, "client"))
         report = _decode_report(read_section(stream, container, "report"), container.header.name)
         program = _decode_program(read_section(stream, container, "program"))
-        if program_id != program.id or params.id != program.params.id or keys != program.checked.keys:
+        found = client.program_id, client.params.id, client.keys
+        if found != (program.id, program.params.id, program.checked.keys):
             raise invalid("The client's part is not of this program: its id, parameters or keys differ.")
-        check_interface(part, program)
+        check_interface(client.client, client.database, program)
         weights = tensors.read(read_section(stream, container, "weights"), weight_shapes(program))
-    return Compiled(program, weights, part, report.to_dict())
+    return Compiled(program, weights, client.client, report.to_dict(), client.database)
 
 
 def inspect(source: Source, *, trust: Trust = None) -> Inspection:
@@ -113,11 +114,20 @@ def client_view(source: Source, *, trust: Trust = None) -> ClientView:
     """What a client needs, from the whole file or from `client_bytes`; the rest is not even read."""
     with _opened(source) as (stream, container):
         publisher = signing.verify(container.content_hash, container.publisher, container.signature, trust)
-        part, params, keys, program_id = decode_client(read_section(stream, container, "client"))
+        client = decode_client(read_section(stream, container, "client"))
     found = _inspection(container, publisher)
-    if program_id != found.program_id:
+    if client.program_id != found.program_id:
         raise invalid("The client's part is not of this program.")
-    return ClientView(found.name, found.artefact_id, publisher, program_id, params, keys, part)
+    return ClientView(
+        found.name,
+        found.artefact_id,
+        publisher,
+        found.program_id,
+        client.params,
+        client.keys,
+        client.client,
+        client.database,
+    )
 
 
 def client_bytes(source: Source) -> bytes:
@@ -155,9 +165,10 @@ def _shape(weight: Weight, matrix: tuple[int, int] | None, params: ParameterSet)
     return (count, params.n if weight.encoding is Encoding.COEFFICIENTS else params.slots)
 
 
-def check_interface(part: ClientPart, program: Program) -> None:
-    """The client encrypts what the program reads and decrypts what it writes."""
-    made = [(packed.level, packed.scale, packed.encoding) for packed in part.inputs]
+def check_interface(part: ClientPart, database: ClientPart | None, program: Program) -> None:
+    """Client and database encrypt what the program reads; the client decrypts what it writes."""
+    packings = part.inputs if database is None else (*part.inputs, *database.inputs)
+    made = [(packed.level, packed.scale, packed.encoding) for packed in packings]
     if made != [(entry.level, entry.scale, entry.encoding) for entry in program.inputs]:
         raise invalid("The client's inputs are not those of the program.")
     given = [(kind.level, programs.scale_text(kind.scale), kind.encoding) for kind in program.checked.outputs]
@@ -167,7 +178,7 @@ def check_interface(part: ClientPart, program: Program) -> None:
 
 def _parts(compiled: Compiled) -> tuple[Report, dict[str, list[bytes | memoryview]]]:
     program = compiled.program
-    check_interface(compiled.client, program)
+    check_interface(compiled.client, compiled.database, program)
     weights = [tensors.narrowed(weight, f"Weight {index}") for index, weight in enumerate(compiled.weights)]
     if [weight.shape for weight in weights] != weight_shapes(program):
         raise invalid("The weights do not have the shapes that the program calls for.")
@@ -176,7 +187,7 @@ def _parts(compiled: Compiled) -> tuple[Report, dict[str, list[bytes | memoryvie
     encoded = msgspec.json.encode(report)
     _decode_report(encoded, report.model)
     return report, {
-        "client": [encode_client(compiled.client, program.params, compiled.keys, program.id)],
+        "client": [encode_client(compiled)],
         "report": [encoded],
         "program": [program.encode()],
         "weights": list(tensors.pieces(weights)),

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.client_part import After
-from lattice.fhe.compiler.client_steps import finish
-from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.client_part import After, LogSoftmax, Sigmoid, Softmax
+from lattice.fhe.compiler.client_steps import finish, prepare
+from lattice.fhe.compiler.graph import Real
+from lattice.fhe.compiler.importers.imported import Imported
 from lattice.fhe.compiler.levels.options import Options
 
 Labels = NDArray[np.generic]
@@ -43,29 +44,35 @@ class Accuracy(NamedTuple):
 
 
 def measure(
-    original: Graph,
-    fitted: Graph,
-    after: tuple[After, ...],
-    samples: Real,
-    labels: ArrayLike | None,
-    deviation: float,
-    *,
-    seed: int = 0,
+    original: Imported, fitted: Imported, samples: Real, labels: ArrayLike | None, deviation: float, *, seed: int = 0
 ) -> Accuracy:
-    """Both models on the same prepared samples `[count, …]`, as the graphs take them."""
-    clear = original.run(samples).reshape(len(samples), -1)
-    exact = fitted.run(samples).reshape(len(samples), -1)
+    """Both models on the same samples `[count, *feature_shape]`."""
+    clear, exact = (model.graph.run(prepare(model.before, samples)) for model in (original, fitted))
+    clear, exact = clear.reshape(len(samples), -1), exact.reshape(len(samples), -1)
     simulated = exact + np.random.default_rng(seed).normal(0.0, deviation, exact.shape)
+    moved = len(original.after) != len(fitted.after)
+    if moved:  # a pass gave a last step to the client: compare what both clients see, before they choose
+        clear, simulated = _seen(original, clear), _seen(fitted, simulated)
+    choices = [[step for step in model.after if _chooses(step) or not moved] for model in (original, fitted)]
     error = simulated - clear
     largest, spread = float(np.abs(error).max()), float(clear.std()) or 1.0
     relative = float(np.sqrt((error**2).mean())) / spread
-    ours, theirs = finish(after, simulated).labels, finish(after, clear).labels
+    theirs, ours = finish(choices[0], clear).labels, finish(choices[1], simulated).labels
     if ours is None or theirs is None or ours.ndim != 1:
         return _numbers(clear, simulated, labels, largest, relative)
     truth = theirs if labels is None else _matching(labels, theirs)
     clear_share, our_share = (float((found == truth).mean()) for found in (theirs, ours))
     agreement = float((ours == theirs).mean())
     return Accuracy(len(samples), "accuracy", clear_share, our_share, agreement, largest, relative)
+
+
+def _seen(model: Imported, values: Real) -> Real:
+    return finish([step for step in model.after if not _chooses(step)], values).values
+
+
+def _chooses(step: After) -> bool:
+    """Whether a client's step gives labels or indices."""
+    return not isinstance(step, Sigmoid | Softmax | LogSoftmax)
 
 
 def _matching(labels: ArrayLike, choices: Labels) -> Labels:

@@ -24,6 +24,8 @@ class Compiled:
     client: ClientPart
     report: dict[str, Any] = field(default_factory=dict)
     """What `report` prints: plain JSON data."""
+    database: ClientPart | None = None
+    """For a search in encrypted rows: how their owner packs them. The program takes the client's inputs, then these."""
 
     @property
     def params(self) -> ParameterSet:

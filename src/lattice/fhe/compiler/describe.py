@@ -98,9 +98,7 @@ def count(program: Program, names: tuple[str, ...]) -> Mapping[str, Counts]:
 
 def _matrix_rotations(instruction: ops.Matrix) -> int:
     babies = {(i, b) for out in instruction.terms for terms in out for i, b, _ in terms if instruction.babies[b]}
-    giants = [
-        giant for out in instruction.terms for giant, terms in zip(instruction.giants, out, strict=True) if terms
-    ]
+    giants = [giant for out in instruction.terms for giant, terms in zip(instruction.giants, out, strict=True) if terms]
     return len(babies) + sum(1 for giant in giants if giant)
 
 

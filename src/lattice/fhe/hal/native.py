@@ -14,7 +14,6 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
-from lattice.fhe.hal import composites
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
 from lattice.fhe.hal.composites import ProductPlan
 

@@ -258,15 +258,32 @@ def _weighted(weights: Real, products: Sequence[tuple[Real, int]]) -> Real:
     return total
 
 
+class Simulated(NamedTuple):
+    """Slots `[samples, slots]` with noise."""
+
+    outputs: list[Real]
+    """The program's outputs, blinded as an evaluator does."""
+    registers: list[Real]
+    """The registers that were asked for."""
+
+
 def simulate(
-    program: Program, weights: Sequence[NDArray[np.floating[Any]]], inputs: Sequence[Real], *, seed: int = 0
-) -> list[Real]:
-    """The program's outputs `[samples, slots]` with the noise that encryption would give them, blinding included."""
+    program: Program,
+    weights: Sequence[NDArray[np.floating[Any]]],
+    inputs: Sequence[Real],
+    registers: Sequence[int] = (),
+    *,
+    seed: int = 0,
+) -> Simulated:
+    """The program on slots in the clear, with the noise that encryption would give them."""
     on = NoisyOperations(program.params, seed)
     sent = [on.encrypted(declared.kind, values) for declared, values in zip(program.inputs, inputs, strict=True)]
     rounded = [on.weight(declared, values) for declared, values in zip(program.weights, weights, strict=True)]
     run = cast(Callable[..., list[Noisy]], interpreter.interpret)
-    return [on.blinded(out).values for out in run(on, program, program.checked, sent, rounded)]
+    watched = with_outputs(program, (*program.outputs, *registers))
+    outs = run(on, watched, watched.checked, sent, rounded)
+    count = len(program.outputs)
+    return Simulated([on.blinded(out).values for out in outs[:count]], [out.values for out in outs[count:]])
 
 
 def with_outputs(program: Program, registers: Sequence[int]) -> Program:
@@ -274,4 +291,4 @@ def with_outputs(program: Program, registers: Sequence[int]) -> Program:
     return replace(program, outputs=tuple(registers))
 
 
-__all__ = ["NoisyOperations", "Variances", "simulate", "with_outputs"]
+__all__ = ["NoisyOperations", "Simulated", "Variances", "simulate", "with_outputs"]

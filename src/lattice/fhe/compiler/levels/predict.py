@@ -37,10 +37,9 @@ def predict(built: Built, inputs: list[Real], *, seed: int = 0) -> Errors:
     inputs = [values[:SAMPLES] for values in inputs]
     circuit, lowered = built.circuit, built.lowered
     clear = trace(circuit, inputs)
-    program = noise.with_outputs(built.program, lowered.registers)
-    noisy = noise.simulate(program, lowered.weights, inputs, seed=seed)
+    noisy = noise.simulate(built.program, lowered.weights, inputs, lowered.registers, seed=seed)
     wanted = results(circuit, [clear[value] for value in circuit.outputs])
-    found = results(circuit, [noisy[value] for value in circuit.outputs])
+    found = results(circuit, noisy.outputs)
     errors = found - wanted
     by_result = np.sqrt((errors**2).mean(axis=0))
     worst = float(by_result.max())
@@ -50,7 +49,7 @@ def predict(built: Built, inputs: list[Real], *, seed: int = 0) -> Errors:
         worst,
         bound,
         float(wanted.std()) or float(np.abs(wanted).max()),
-        _layers(circuit, clear, noisy),
+        _layers(circuit, clear, noisy.registers),
     )
 
 

@@ -18,6 +18,7 @@ from lattice.fhe.compiler.levels import sizes, wiring
 from lattice.fhe.compiler.levels.build import Built, build
 from lattice.fhe.compiler.levels.cost import Estimate, Machine, estimate
 from lattice.fhe.compiler.levels.options import Goal, Options
+from lattice.fhe.compiler.levels.parameters import BASE_BITS, Need, shapes, too_deep
 from lattice.fhe.compiler.levels.predict import Errors, predict
 from lattice.fhe.compiler.levels.trace import magnitudes
 
@@ -47,13 +48,17 @@ def search(
     inputs_of: Callable[[Circuit], list[Real]],
     options: Options,
     machine: Callable[[ParameterSet], Machine],
+    *,
+    least_depth: int = 0,
 ) -> Found:
-    """`pack` gives a circuit for a number of slots, `inputs_of` calibration samples in its input slots."""
+    """`pack` gives a circuit for a number of slots, `inputs_of` calibration samples in its input slots. Rings that
+    cannot hold `least_depth` levels are not packed for."""
     found: list[Found] = []
     faults: list[LatticeError] = []
     for log_n in rings(options):
         start = perf_counter()
         try:
+            require_depth(least_depth, log_n, options)
             circuit = wiring.masked(pack(1 << (log_n - 1)))
             quick = perf_counter() - start < QUICK_SECONDS
             best = _best(circuit, inputs_of(circuit), options, machine)
@@ -63,11 +68,23 @@ def search(
             faults.append(fault)
             continue
         found.append(best)
-        if best.precise and (len(found) > 1 or not quick):
+        if best.precise and (len(found) > 1 or not quick or is_single(circuit)):
             break
     if not found:
         raise _most_telling(faults)
     return min(found, key=lambda each: rank(each, options))
+
+
+def require_depth(depth: int, log_n: int, options: Options) -> None:
+    """`model_too_deep` where not even the smallest primes would do."""
+    need = Need(depth, _scales(options)[0], (min(BASE_BITS, _scales(options)[0] + 4),), keys=depth > 0)
+    if not shapes(need, log_n, options.security):
+        raise too_deep(need, options.security, log_n)
+
+
+def is_single(circuit: Circuit) -> bool:
+    """Whether one ciphertext holds everything at every step: more slots could save nothing."""
+    return len(circuit.inputs) == 1 and all(len(wiring.makes(step)) == 1 for step in circuit.steps)
 
 
 def rings(options: Options) -> Iterable[int]:
@@ -82,9 +99,7 @@ def rank(found: Found, options: Options) -> tuple[bool, bool, float]:
     return not found.precise, over, goal
 
 
-def _best(
-    circuit: Circuit, inputs: list[Real], options: Options, machine: Callable[[ParameterSet], Machine]
-) -> Found:
+def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
     """For each scale, folds before and behind the rescale; up to the first scale that is precise enough."""
     seen = magnitudes(circuit, inputs)
     found: list[Found] = []

@@ -50,7 +50,9 @@ def answer(program: Program) -> int:
     for kind in program.checked.outputs:
         scale = write_scale(kind.scale)
         header = CiphertextHeader(program.params.id, kind.level, scale, kind.encoding, 2)
-        total += _frame(Kind.CIPHERTEXT, header, 2 * packed_bytes(program.params.q_moduli(kind.level), program.params.n))
+        total += _frame(
+            Kind.CIPHERTEXT, header, 2 * packed_bytes(program.params.q_moduli(kind.level), program.params.n)
+        )
     return total
 
 

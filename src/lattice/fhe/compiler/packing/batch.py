@@ -177,4 +177,6 @@ class _Packing:
 
     def _require(self, count: int, what: str) -> None:
         if not 0 < count <= MAX_CIPHERTEXTS:
-            raise LatticeError("model_unsupported", f"A layer has {count} {what}; a batch takes 1 to {MAX_CIPHERTEXTS}.")
+            raise LatticeError(
+                "model_unsupported", f"A layer has {count} {what}; a batch takes 1 to {MAX_CIPHERTEXTS}."
+            )

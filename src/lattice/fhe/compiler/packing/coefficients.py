@@ -30,6 +30,7 @@ from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.packing.affine import Affine, affine
 from lattice.fhe.compiler.packing.linear_scales import Scales, choose_scales, to_unit
+from lattice.fhe.compiler.report_data import LayerReport, Report, TotalsReport
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal.program import Input, Program, Weight, scale_text
 
@@ -138,7 +139,7 @@ def compile_linear(
         _program(params, layout, scales),
         _weights(layout, model),
         _client(graph, layout, scales, (*before, unit), tuple(after), np.ravel(low), np.ravel(high)),
-        _report(params, layout, scales),
+        _report(layout, scales),
     )
 
 
@@ -156,7 +157,9 @@ def _require_room(layout: Layout) -> None:
 def _program(params: ParameterSet, layout: Layout, scales: Scales) -> Program:
     """For each output the sum of its products, then its bias; weights in the order in which they are loaded."""
     kind = Encoding.COEFFICIENTS
-    features, weights, results = (scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result))
+    features, weights, results = (
+        scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result)
+    )
     steps: list[ops.Instruction] = [ops.LoadInput(out=k, input=k) for k in range(layout.inputs)]
     declared: list[Weight] = []
     outputs: list[int] = []
@@ -211,14 +214,14 @@ def _client(
     )
 
 
-def _report(params: ParameterSet, layout: Layout, scales: Scales) -> dict[str, Any]:
-    return {
-        "packing": "coefficients",
-        "rows": layout.rows,
-        "query_ciphertexts": layout.inputs,
-        "reply_ciphertexts": layout.replies,
-        "evaluation_keys": 0,
-        "scale_bits": {"features": scales.features, "weights": scales.weights},
-        "predicted_error": scales.error,
-        "log_qp": params.log_qp,
-    }
+def _report(layout: Layout, scales: Scales) -> dict[str, Any]:
+    layer = LayerReport(
+        "linear",
+        f"linear {layout.features} → {layout.outputs}, in coefficients",
+        shape=(layout.outputs,),
+        diagonals=layout.inputs * layout.replies,
+        ciphertexts=layout.replies,
+        error=scales.error,
+    )
+    totals = TotalsReport(diagonals=layer.diagonals, error=scales.error)
+    return Report(model="linear", layers=(layer,), totals=totals).to_dict()

@@ -56,7 +56,7 @@ class Built(NamedTuple):
     """For each result `[len(used), slots]`; empty if only the plan was asked for."""
 
     @property
-    def count(self) -> int:
+    def diagonal_count(self) -> int:
         """How many diagonals there are."""
         return sum(map(len, self.used))
 
@@ -93,7 +93,8 @@ class Entries:
     def totals(self) -> Numbers:
         """The sum of every row's numbers, modulo 2^64."""
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self.numbers, dtype=np.uint64)])
-        return sums[self.first[1:]] - sums[self.first[:-1]]
+        totals: Numbers = sums[self.first[1:]] - sums[self.first[:-1]]
+        return totals
 
     def table(self, start: int, stop: int) -> NDArray[np.int32]:
         """`[rows, inputs + 1]`: the entry at each place of some rows, −1 for none; the last column stands for empty."""

@@ -11,7 +11,8 @@ from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.circuit import Circuit, Real, Step
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Difference, Product, Series, Sparse, Sum
-from lattice.fhe.compiler.packing.bsgs import Split, step
+from lattice.fhe.compiler.packing.bsgs import Split
+from lattice.fhe.compiler.packing.bsgs import steps as matrix_steps
 from lattice.fhe.compiler.packing.linear import Built, Entries, build
 from lattice.fhe.compiler.packing.planner import Move, PackingOptions, Plan, Planner
 
@@ -51,7 +52,7 @@ class _Lowering:
             inputs=source.slots,
             steps=tuple(self.steps),
             outputs=self.values[graph.output],
-            places=plan.layouts[graph.output].slots,
+            places=plan.layouts[graph.output].outside(),
         )
 
     def _numbers(self, count: int) -> tuple[int, ...]:
@@ -67,9 +68,7 @@ class _Lowering:
         operands = [read[name] for name in node.inputs]
         self.values[node.name] = operands[0] if node.name in self.planner.matrices else self._operation(node, operands)
 
-    def _matrix(
-        self, planned: Built, split: Split, inputs: tuple[int, ...], layer: str, own: bool
-    ) -> tuple[int, ...]:
+    def _matrix(self, planned: Built, split: Split, inputs: tuple[int, ...], layer: str, own: bool) -> tuple[int, ...]:
         if own:
             entries = self.planner.entries[layer]
             bias: Real = entries.sparse.bias
@@ -78,8 +77,9 @@ class _Lowering:
             entries = Entries(Sparse.gather(np.arange(size, dtype=np.int64), size))
             bias = np.zeros(size)
         built = build(entries, planned.scheme)
-        outs = self._numbers(len(built.used))
-        self.steps.append(step(built, split, outs[0], inputs, bias, layer))
+        added, outs = matrix_steps(built, split, self.count, inputs, bias, layer)
+        self.steps += added
+        self.count = outs[-1] + 1
         return outs
 
     def _operation(self, node: Node, operands: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -15,12 +15,11 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.circuits.matrix import Limbs
-from lattice.fhe.compiler.circuit import JUNK, ZERO
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
-from lattice.fhe.compiler.packing.bsgs import Split, splits
+from lattice.fhe.compiler.packing.bsgs import Split, key_cost, splits
 from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
-from lattice.fhe.compiler.packing.geometry import Grid, grids
+from lattice.fhe.compiler.packing.geometry import families
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
@@ -40,16 +39,22 @@ class Goal(StrEnum):
     KEYS = "keys"
 
 
+KEY_PRICES = {Goal.LATENCY: 1.5, Goal.KEYS: 20.0}
+"""What a limb of a key costs, in transforms of one limb. The first keeps the examples' keys within their budgets."""
+
+
 @dataclass(frozen=True)
 class PackingOptions:
     """What packing may be told."""
 
     goal: Goal = Goal.LATENCY
+    key_price: float | None = None
+    """Instead of the goal's own: 0 is fastest whatever it takes, and above about 6 there is little left to save."""
 
     @property
-    def key_price(self) -> float:
-        """The price of a distinct rotation step, in transforms of one limb."""
-        return 20.0 if self.goal is Goal.LATENCY else 400.0
+    def price(self) -> float:
+        """The price of a limb of a key, in transforms of one limb."""
+        return KEY_PRICES[self.goal] if self.key_price is None else self.key_price
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +108,7 @@ class Planner:
     def __post_init__(self) -> None:
         self.shapes = self.graph.shapes()
         self.matrices = self._matrices()
-        self.grids = grids(self.graph, self.matrices)
+        self.families = families(self.graph, self.matrices)
         self.entries = {name: Entries(sparse) for name, sparse in self.matrices.items()}
         self.limbs = self._limbs()
         self.last = self._last_use()
@@ -125,10 +130,8 @@ class Planner:
 
     def layer(self, node: Node) -> Layer:
         """The node as candidates see it."""
-        grids = self.grids
-        return Layer(
-            node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name)
-        )
+        pairs = tuple((grids.get(node.inputs[0]), grids.get(node.name)) for grids in self.families)
+        return Layer(node.name, self.entries[node.name], self.slots, pairs)
 
     def _matrices(self) -> dict[str, Sparse]:
         return {
@@ -158,7 +161,7 @@ class Planner:
     @staticmethod
     def _best(states: list[Plan]) -> list[Plan]:
         by_layout: dict[tuple[tuple[str, bytes], ...], int] = {}
-        kept = []
+        kept: list[Plan] = []
         for state in sorted(states, key=lambda plan: plan.price):
             key = tuple(sorted((name, layout.key) for name, layout in state.layouts.items()))
             by_layout[key] = by_layout.get(key, 0) + 1
@@ -182,7 +185,7 @@ class Planner:
             yield plan
             return
         size = int(np.prod(self.graph.input_shape))
-        for layout in plain(size, self.slots, self.grids.get(self.graph.input)):
+        for layout in plain(size, self.slots, [grids.get(self.graph.input) for grids in self.families]):
             price = plan.price + INPUT * len(layout.slots)
             yield Plan({**plan.layouts, self.graph.input: layout}, price, plan.steps, plan.before, plan.move)
 
@@ -203,10 +206,14 @@ class Planner:
     def _building(self, plan: Plan, node: Node, builds: list[tuple[str, Built]], layout: Layout) -> Iterator[Plan]:
         """The plan after some linear layers, with each of their best splits in turn."""
         states: list[tuple[float, frozenset[int], tuple[tuple[str, Built, Split], ...]]] = [(0.0, plan.steps, ())]
-        price = self.options.key_price
+        price = self.options.price * key_cost(self.limbs[node.name])
         for name, built in builds:
             states = [
-                (time + split.time + price * len(split_steps - known), known | split_steps, (*done, (name, built, split)))
+                (
+                    time + split.time + price * len(split_steps - known),
+                    known | split_steps,
+                    (*done, (name, built, split)),
+                )
                 for time, known, done in states
                 for split, split_steps in self._splits(built, node)
             ]
@@ -217,7 +224,7 @@ class Planner:
         """The best splits with the keys that they need."""
         key = (id(built), self.limbs[node.name])
         if key not in self._split:
-            found = splits(built, self.limbs[node.name], self.options.key_price)
+            found = splits(built, self.limbs[node.name], self.options.price)
             self._split[key] = [(split, frozenset(step % self.slots for step in split.steps)) for split in found]
         return self._split[key]
 
@@ -237,18 +244,16 @@ class Planner:
         (name,) = node.inputs
         layout, operation = plan.layouts[name], node.operation
         if isinstance(operation, Square) or (isinstance(operation, Series) and operation.is_square):
-            yield self._with(plan, node, layout)
+            yield self._with(plan, node, layout.filled(layout.filler**2))
             return
         if not isinstance(operation, Series):
             raise LatticeError("model_unsupported", f"{type(operation).__name__} ({node.name!r}) cannot be packed.")
-        keeps_zero = abs(float(operation.forward(np.zeros(1))[0])) == 0.0
-        if not layout.has_junk or operation.degree <= 2:
-            yield self._with(plan, node, layout if keeps_zero else layout.filled())
+        if operation.degree <= 2 or not (layout.has_junk or _explodes(operation, layout.filler)):
+            yield self._with(plan, node, layout.filled(_largest(operation, layout.filler)))
             return
-        built = self._repacked(layout, name, cleaned(layout))
-        after = built.layout if keeps_zero else built.layout.filled()
+        built = self._repacked(layout, name, layout.cleaned())
         dear = Plan(plan.layouts, plan.price + LEVEL, plan.steps, plan.before, plan.move)
-        yield from self._building(dear, node, [(name, built)], after)
+        yield from self._building(dear, node, [(name, built)], built.layout.filled(_largest(operation, 0.0)))
 
     def _pair(self, plan: Plan, node: Node) -> Iterator[Plan]:
         """Both tensors in one layout: as they are, or one of them taken to the other's."""
@@ -277,17 +282,25 @@ class Planner:
         return self._built[key][0]
 
 
-def cleaned(layout: Layout) -> Layout:
-    """The layout with zeros where it has junk."""
-    slots = tuple(np.where(array == JUNK, ZERO, array).astype(np.int32) for array in layout.slots)
-    return Layout(slots, layout.block)
+def _explodes(operation: Series, constant: float) -> bool:
+    """Whether a constant of that size may lie outside the series' interval."""
+    low, high = operation.interval
+    return constant > 0 and not low <= -constant <= constant <= high
+
+
+def _largest(operation: Series, constant: float) -> float:
+    """The largest that the series makes of a constant up to that size."""
+    return float(np.abs(operation.forward(np.linspace(-constant, constant, 65))).max())
 
 
 def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:
     """The schemes that hold, without those that need several times the offsets of others."""
     found: list[Built] = []
     for scheme in sorted(schemes, key=lambda scheme: len(scheme.offsets) * len(scheme.outputs)):
-        least = min((built.count for built in found), default=1 << 62)
+        sent = len(scheme.source.slots)
+        least = min(
+            (built.diagonal_count for built in found if len(built.scheme.source.slots) <= sent), default=1 << 62
+        )
         if len(scheme.offsets) * len(scheme.outputs) > 4 * least + 32:
             continue
         try:

@@ -29,7 +29,9 @@ class Tree(NamedTuple):
     def steps(self) -> tuple[int, ...]:
         """The rotation keys."""
         return tuple(
-            digit * stride for radix, stride in zip(self.radices, self.strides, strict=True) for digit in range(1, radix)
+            digit * stride
+            for radix, stride in zip(self.radices, self.strides, strict=True)
+            for digit in range(1, radix)
         )
 
     @property

@@ -22,6 +22,7 @@ from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.packing.affine import Affine, affine
 from lattice.fhe.compiler.packing.linear_scales import Scales, choose_scales, to_unit
+from lattice.fhe.compiler.report_data import LayerReport, Report, TotalsReport
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal.program import Input, Program, Weight, scale_text
 
@@ -52,9 +53,7 @@ def compile_rows(
     steps = (*before, unit)
     client = _client(params, graph.input_shape, model, scales, steps, tuple(after), np.ravel(low), np.ravel(high))
     bias = [np.full((1, params.n), value) for value in model.bias]
-    return Compiled(
-        _program(params, model, scales), (model.weights[:, :, None], *bias), client, _report(params, model, scales)
-    )
+    return Compiled(_program(params, model, scales), (model.weights[:, :, None], *bias), client, _report(model, scales))
 
 
 def _require_room(features: int, outputs: int, rows: int) -> None:
@@ -70,7 +69,9 @@ def _require_room(features: int, outputs: int, rows: int) -> None:
 
 
 def _program(params: Parameters, model: Affine, scales: Scales) -> Program:
-    features, weights, results = (scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result))
+    features, weights, results = (
+        scale_text(Fraction(1 << b)) for b in (scales.features, scales.weights, scales.result)
+    )
     count, outs = model.features, model.outputs
     first = count + 1
     steps: list[ops.Instruction] = [ops.LoadInput(out=k, input=k) for k in range(count)]
@@ -117,14 +118,14 @@ def _client(
     )
 
 
-def _report(params: Parameters, model: Affine, scales: Scales) -> dict[str, Any]:
-    return {
-        "packing": "rows",
-        "rows": params.n,
-        "query_ciphertexts": model.features,
-        "reply_ciphertexts": model.outputs,
-        "evaluation_keys": 0,
-        "scale_bits": {"features": scales.features, "weights": scales.weights},
-        "predicted_error": scales.error,
-        "log_qp": params.log_qp,
-    }
+def _report(model: Affine, scales: Scales) -> dict[str, Any]:
+    layer = LayerReport(
+        "linear",
+        f"linear {model.features} → {model.outputs}, a row in each coefficient",
+        shape=(model.outputs,),
+        diagonals=model.features * model.outputs,
+        ciphertexts=model.outputs,
+        error=scales.error,
+    )
+    totals = TotalsReport(diagonals=layer.diagonals, error=scales.error)
+    return Report(model="linear", goal="throughput", layers=(layer,), totals=totals).to_dict()

@@ -39,6 +39,7 @@ from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.packing.affine import Affine, affine
 from lattice.fhe.compiler.packing.linear_scales import to_unit
 from lattice.fhe.compiler.packing.rotation_tree import Tree, emit, plan_tree
+from lattice.fhe.compiler.report_data import LayerReport, Report, TotalsReport
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal.program import Input, Program, Weight, scale_text
 
@@ -167,7 +168,7 @@ def _compile(
     program = _plain_program(params, layout, tree, scales, has_bias)
     steps = before if _is_identity(unit) else (*before, unit)
     client = _client_part(layout, scales, shape, steps, after, low[: prod(shape)], high[: prod(shape)])
-    return Compiled(program, _plain_weights(layout, model, has_bias), client, _report(params, layout, tree, scales))
+    return Compiled(program, _plain_weights(layout, model, has_bias), client, _report(layout, scales))
 
 
 def _require_size(width: int, rows: int) -> None:
@@ -296,8 +297,9 @@ def compile_encrypted_similarity(
     one = np.ones(width)
     client = _client_part(layout, scales, (width,), (Normalise(),), after, -one, one)
     program = _encrypted_program(params, layout, tree, scales)
-    compiled = Compiled(program, (), client, _report(params, layout, tree, scales))
-    return EncryptedSearch(compiled, _database_part(layout, scales))
+    database = _database_part(layout, scales)
+    compiled = Compiled(program, (), client, _report(layout, scales), database)
+    return EncryptedSearch(compiled, database)
 
 
 def _encrypted_program(params: ParameterSet, layout: _Layout, tree: Tree, scales: _Scales) -> Program:
@@ -338,16 +340,15 @@ def _database_part(layout: _Layout, scales: _Scales) -> ClientPart:
     )
 
 
-def _report(params: ParameterSet, layout: _Layout, tree: Tree, scales: _Scales) -> dict[str, Any]:
-    return {
-        "packing": "similarity",
-        "rows": layout.rows,
-        "width": layout.width,
-        "reply_ciphertexts": layout.blocks,
-        "rotations": layout.period - 1,
-        "evaluation_keys": len(tree.steps),
-        "key_bytes": len(tree.steps) * key_bytes(params),
-        "scale_bits": {"query": scales.query, "rows": scales.rows},
-        "predicted_error": scales.error,
-        "log_qp": params.log_qp,
-    }
+def _report(layout: _Layout, scales: _Scales) -> dict[str, Any]:
+    layer = LayerReport(
+        "scores",
+        f"scores of {layout.rows} rows of {layout.width} numbers",
+        shape=(layout.rows,),
+        rotations=layout.period - 1,
+        diagonals=layout.blocks * layout.period,
+        ciphertexts=layout.blocks,
+        error=scales.error,
+    )
+    totals = TotalsReport(rotations=layer.rotations, diagonals=layer.diagonals, error=scales.error)
+    return Report(model="similarity", goal="keys", layers=(layer,), totals=totals).to_dict()
