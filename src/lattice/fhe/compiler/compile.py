@@ -21,6 +21,7 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler import accuracy as accuracy_of
 from lattice.fhe.compiler.calibrate import features as checked_samples
+from lattice.fhe.compiler.calibrate import observe
 from lattice.fhe.compiler.circuit import Circuit
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.compiler.client_steps import prepare
@@ -42,7 +43,7 @@ from lattice.fhe.compiler.packing.batch import pack_batch
 from lattice.fhe.compiler.packing.coefficients import compile_linear
 from lattice.fhe.compiler.packing.rows import compile_rows
 from lattice.fhe.compiler.passes import simplify
-from lattice.fhe.compiler.report_data import StageReport
+from lattice.fhe.compiler.report_data import StageReport, read_report
 from lattice.fhe.compiler.summary import linear_report, report_of
 
 Progress = Callable[[str, float], None]
@@ -104,7 +105,9 @@ def compile(  # noqa: A001
     with stages.stage("pack and assign levels"):
         found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
-        accuracy = accuracy_of.measure(imported, front.model, judged, labels, found.errors.deviation)
+        accuracy = accuracy_of.measure(
+            imported, front.model, judged, labels, found.errors.deviation, reach(front, samples, wanted)
+        )
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
@@ -140,8 +143,8 @@ def _linear(
         else:
             made = compile_linear(model.graph, **given)
     with stages.stage("judge accuracy"):
-        deviation = float(made.report["predicted_error"])
-        accuracy = accuracy_of.measure(front.imported, model, judged, labels, deviation)
+        deviation = read_report(made.report).totals.error
+        accuracy = accuracy_of.measure(front.imported, model, judged, labels, deviation, reach(front, samples, options))
         accuracy_of.require(accuracy, options)
     calibration = front.calibration
     client = replace(
@@ -150,8 +153,8 @@ def _linear(
         low=calibration.low,
         high=calibration.high,
     )
-    draft = replace(made, client=client, report={})
-    return replace(draft, report=linear_report(draft, front, deviation, accuracy, options, stages.done).to_dict())
+    draft = replace(made, client=client)
+    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
 
 
 # --- all others -------------------------------------------------------------------------------------------
@@ -167,6 +170,15 @@ def _search(front: Front, samples: Real, options: Options, machine: Callable[[Pa
         machine,
         least_depth=least_depth(graph),
     )
+
+
+def reach(front: Front, samples: Real, options: Options) -> dict[str, float]:
+    """How large each value of the fitted graph may become: what calibration saw, times the margin.
+
+    A program's modulus has room for that (and for a factor of 2 more); a polynomial beyond its interval is far past it.
+    """
+    observed = observe(front.graph, prepare(front.model.before, samples))
+    return {name: max(abs(seen.low), abs(seen.high)) * options.margin for name, seen in observed.items()}
 
 
 def spread(features: Real) -> Real:

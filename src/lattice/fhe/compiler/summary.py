@@ -20,7 +20,7 @@ from lattice.fhe.compiler.report_data import (
     RangeReport,
     Report,
     StageReport,
-    TotalsReport,
+    read_report,
 )
 from lattice.fhe.compiler.report_facts import completed
 from lattice.fhe.hal.choose import choose
@@ -50,19 +50,13 @@ def report_of(
 
 
 def linear_report(
-    compiled: Compiled,
-    front: Front,
-    deviation: float,
-    accuracy: Accuracy,
-    options: Options,
-    stages: Sequence[StageReport],
+    compiled: Compiled, front: Front, accuracy: Accuracy, options: Options, stages: Sequence[StageReport]
 ) -> Report:
-    """Of a linear model: one step, no keys."""
-    report = replace(
-        _common(front, accuracy, options, stages),
-        totals=TotalsReport(error=deviation, products=0),
-        warnings=tuple(_warnings(front, accuracy, options)),
-    )
+    """Of a linear model, whose packing has reported its one layer."""
+    made = read_report(compiled.report)
+    common = _common(front, accuracy, options, stages)
+    warnings = (*made.warnings, *_warnings(front, accuracy, options))
+    report = replace(common, layers=made.layers, totals=made.totals, warnings=warnings)
     return completed(with_fields(compiled, report=report.to_dict()))
 
 
@@ -92,6 +86,9 @@ def _common(front: Front, accuracy: Accuracy, options: Options, stages: Sequence
 
 def _warnings(front: Front, accuracy: Accuracy, options: Options) -> list[str]:
     found = list(front.warnings)
+    if accuracy.outside:
+        share = f"{accuracy.outside} of {accuracy.samples}"
+        found.append(f"{share} samples left the calibrated ranges by so much that the encrypted result is wrong.")
     if accuracy.lost > options.tolerance:
         found.append("The simulated accuracy misses the tolerance; it was compiled because that was allowed.")
     return found
