@@ -64,7 +64,11 @@ def test_pairs_series_and_a_square_at_the_end() -> None:
 
 def test_a_series_is_never_fed_with_mixtures_of_samples() -> None:
     dense = Dense(np.ones((2, 8)) / 8, np.zeros(2))
-    nodes = (Node("d", dense, ("x",)), Node("f", Series((0.0, 0.0, 0.0, 1.0)), ("d",)), Node("e", Dense(np.ones((1, 2)), np.zeros(1)), ("f",)))
+    nodes = (
+        Node("d", dense, ("x",)),
+        Node("f", Series((0.0, 0.0, 0.0, 1.0)), ("d",)),
+        Node("e", Dense(np.ones((1, 2)), np.zeros(1)), ("f",)),
+    )
     check(Graph("x", (8,), nodes, "e"), 64, 4, 1)
 
 
