@@ -102,6 +102,11 @@ def require_depth(depth: int, log_n: int, options: Options) -> None:
         raise too_deep(need, options.security, log_n)
 
 
+def has_folds(circuit: Circuit) -> bool:
+    """Whether it matters where folds stand."""
+    return any(getattr(step, "fold", ()) for step in circuit.steps)
+
+
 def is_single(circuit: Circuit) -> bool:
     """Whether one ciphertext holds everything at every step: more slots could save nothing."""
     return len(circuit.inputs) == 1 and all(len(wiring.makes(step)) == 1 for step in circuit.steps)
@@ -125,7 +130,7 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
     found: list[Found] = []
     faults: list[LatticeError] = []
     for scale_bits in _scales(options):
-        for fold_first in (False, True):
+        for fold_first in (False, True)[: 2 if has_folds(circuit) else 1]:
             try:
                 built = build(circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first)
                 found.append(judge(built, inputs, options, machine(built.params)))
