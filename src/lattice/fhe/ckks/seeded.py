@@ -38,7 +38,9 @@ class SeededCiphertext:
         """Both components."""
         self.check(params)
         shape = (2, *self.c0.shape)
-        components = native.empty(shape) if HAS_NATIVE else np.empty(shape, dtype=np.uint64)  # recycled memory is faster
+        components = (
+            native.empty(shape) if HAS_NATIVE else np.empty(shape, dtype=np.uint64)
+        )  # recycled memory is faster
         components[0] = self.c0
         ciphertext_half(params, self.seed, self.level).expand(components[1])
         return Ciphertext(self.params_id, self.level, self.scale, components, self.encoding)
