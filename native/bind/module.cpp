@@ -20,4 +20,5 @@ NB_MODULE(_native, m) {
     bind_primitives(m);
     bind_switching(m);
     bind_secret(m);
+    bind_program(m);
 }
