@@ -18,6 +18,7 @@ from lattice.fhe.keys.decryptor import Decryptor
 from lattice.fhe.keys.encryptor import SecretKeyEncryptor
 from lattice.fhe.keys.evaluation import KeyGenerator
 from lattice.fhe.keys.numpy_secret import NumpySecret
+from lattice.fhe.keys.sampling import SecretSource
 from lattice.fhe.keys.secret import SecretKey
 from lattice.fhe.ring.ntt import NumpyTransforms
 from tests.support.fhe import deep, tiny
@@ -40,8 +41,19 @@ def test_a_decryption_is_not_shown_either(secret: SecretKey) -> None:
 
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy, lambda s: s.__getstate__()])
 def test_it_is_not_pickled_or_copied(secret: SecretKey, way: object) -> None:
-    with pytest.raises(TypeError, match="not pickled or copied"):
-        way(secret)  # type: ignore[operator]
+    twin = KeyGenerator(tiny(), ReferenceBackend()).secret_key().memory
+    for holder in (secret, twin, SecretSource(), Decryptor(secret), SecretKeyEncryptor(secret)):
+        if way in (pickle.dumps, copy.deepcopy) or isinstance(holder, SecretKey | NumpySecret | SecretSource):
+            with pytest.raises(TypeError, match="not pickled or copied"):
+                way(holder)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_its_memory_is_not_either(secret: SecretKey, way: object) -> None:
+    with pytest.raises(TypeError):
+        way(secret.memory)  # type: ignore[operator]
+    assert len(repr(secret.memory)) < 40
+    assert "array" not in repr(secret.memory)
 
 
 def test_wiping_overwrites_every_buffer() -> None:
