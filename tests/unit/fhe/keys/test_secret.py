@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -107,6 +109,34 @@ def test_leaving_the_block_or_the_scope_wipes(backend: Backend) -> None:
     memory = other.memory
     del other
     assert memory.wiped
+
+
+def test_wiping_while_others_use_it_ends_their_use() -> None:
+    """No crash, and nothing encrypted under a secret of zeros: a call is served whole or refused."""
+    for _ in range(20):
+        secret = KeyGenerator(deep()).secret_key()
+        encryptor, decryptor = SecretKeyEncryptor(secret), Decryptor(secret)
+        plain, made, refused = encryptor.encoder.encode(np.ones(deep().slots)), [], []
+        full = encryptor.encrypt(plain).expand(deep())
+
+        def use() -> None:
+            try:
+                while True:
+                    made.append(decryptor.decrypt(full))  # noqa: B023
+            except (LatticeError, RuntimeError) as error:
+                refused.append(str(error))  # noqa: B023
+
+        threads = [Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(made) < 5:
+            sleep(0.0005)
+        secret.wipe()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 3
+        assert all("was wiped" in text for text in refused)
+        assert all(np.array_equal(plaintext.poly, made[0].poly) for plaintext in made)
 
 
 def test_an_array_that_is_handed_in_is_copied() -> None:
