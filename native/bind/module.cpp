@@ -21,4 +21,5 @@ NB_MODULE(_native, m) {
     bind_switching(m);
     bind_seeds(m);
     bind_secret(m);
+    bind_program(m);
 }

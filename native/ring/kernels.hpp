@@ -42,6 +42,22 @@ struct WeightedSum {
     bool add;
 };
 
+// One tile of a matrix product with numbers: out[a][p] = Σ_i x[i][p]·weights[i][a], for kPeriodicOuts rows and
+// kPeriodicTile positions. x is of u32 where `periodic_is_narrow`, else of u64.
+constexpr int kPeriodicOuts = 6;
+constexpr std::size_t kPeriodicTile = 32;
+constexpr std::size_t kMostPeriodicTerms = 4096;
+constexpr u64 kLeastPeriodicModulus = 1 << 13;  // below, sums of high halves might exceed it
+inline bool periodic_is_narrow(u64 q) { return q < u64{1} << 30; }
+struct PeriodicTile {
+    u64* const* out;
+    const void* x;
+    const u64* weights;
+    std::size_t count;   // at most kMostPeriodicTerms
+    Factor high_factor;  // R·2^32 where narrow, R·2^radix_bits else
+    bool add;
+};
+
 // A polynomial to add, perhaps permuted; null data means none.
 struct Addend {
     const u64* data = nullptr;
@@ -95,6 +111,7 @@ struct Kernels {
     void (*gadget)(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& m);
 
     void (*weighted_sum)(const WeightedSum& sum, std::size_t n, const Modulus& m);
+    void (*periodic_tile)(const PeriodicTile& tile, const Modulus& m);
     // dst += σ(src), or factor·σ(src), at positions [start, start + length) of dst
     void (*add_permuted)(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
                          const Modulus& m);

@@ -5,6 +5,7 @@
 #include "ring/fused.hpp"
 #include "ring/kernels.hpp"
 #include "ring/ntt.hpp"
+#include "ring/periodic.hpp"
 #include "ring/pointwise.hpp"
 #include "ring/small.hpp"
 
@@ -34,6 +35,7 @@ constexpr Kernels make_kernels() {
     k.leaf_to_residues = leaf_to_residues<V>;
     k.leaf_to_lazies = leaf_to_lazies<V>;
     k.weighted_sum = weighted_sum<V>;
+    k.periodic_tile = periodic_tile<V>;
     k.add_permuted = add_permuted<V>;
     k.leaf_of_products = leaf_of_products<V>;
     k.leaf_to_quotient = leaf_to_quotient<V>;
