@@ -343,11 +343,12 @@ def _check_after(part: ClientPart) -> None:
         labels = getattr(step, "labels", ())
         for label in labels:
             check_text(label, MAX_LABEL)
-        if not _AFTER.get(type(step), lambda *_: True)(step, part.results):
+        fits = _CHOICES.get(type(step))
+        if fits and (step is not part.after[-1] or not fits(step, part.results)):
             raise invalid(f"The last step {step.__struct_config__.tag} does not fit {part.results} results.")
 
 
-_AFTER: dict[type[After], Callable[[Any, int], bool]] = {
+_CHOICES: dict[type[After], Callable[[Any, int], bool]] = {
     ArgMax: lambda step, results: len(step.labels) in (0, results),
     Threshold: lambda step, results: len(step.labels) in (0, 2) and isfinite(step.value),
     Largest: lambda step, results: 1 <= step.count <= results,
@@ -357,4 +358,4 @@ _AFTER: dict[type[After], Callable[[Any, int], bool]] = {
         and all(0 <= member < len(step.labels) for member in step.members)
     ),
 }
-"""Whether a step and its tables fit so many results."""
+"""Whether a step and its tables fit so many results. They end in labels or in fewer values, so they come last only."""
