@@ -116,7 +116,9 @@ def _sums(program: Program, weights: Sequence[AnyPlaintext]) -> list[_Sum] | Non
             read[step.out] = step.input
         elif isinstance(step, ops.LoadWeight):
             plain[step.out] = step.weight
-        elif isinstance(step, ops.MultiplyPlain) and step.a in read and isinstance(weights[plain[step.plain]], Plaintext):
+        elif (
+            isinstance(step, ops.MultiplyPlain) and step.a in read and isinstance(weights[plain[step.plain]], Plaintext)
+        ):
             known[step.out] = _Sum({read[step.a]: (plain[step.plain], 0, 0)})
         elif isinstance(step, ops.SumPeriodic) and all(x in read for x in step.inputs):
             number = plain[step.plain]

@@ -8,15 +8,17 @@ beside the numbers' spread counts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.client_part import After
-from lattice.fhe.compiler.client_steps import finish
-from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.client_part import After, LogSoftmax, Sigmoid, Softmax
+from lattice.fhe.compiler.client_steps import finish, prepare
+from lattice.fhe.compiler.graph import Real
+from lattice.fhe.compiler.importers.imported import Imported
 from lattice.fhe.compiler.levels.options import Options
 
 Labels = NDArray[np.generic]
@@ -35,6 +37,9 @@ class Accuracy(NamedTuple):
     """Of a result before the client's steps."""
     relative_error: float
     """Root mean square error beside the results' spread."""
+    outside: int = 0
+    """Samples on which a value leaves its calibrated range by so much that the encrypted result wraps around or a
+    polynomial explodes. Their choices count as wrong; their errors are left out."""
 
     @property
     def lost(self) -> float:
@@ -43,29 +48,55 @@ class Accuracy(NamedTuple):
 
 
 def measure(
-    original: Graph,
-    fitted: Graph,
-    after: tuple[After, ...],
+    original: Imported,
+    fitted: Imported,
     samples: Real,
     labels: ArrayLike | None,
     deviation: float,
+    reach: Mapping[str, float],
     *,
     seed: int = 0,
 ) -> Accuracy:
-    """Both models on the same prepared samples `[count, …]`, as the graphs take them."""
-    clear = original.run(samples).reshape(len(samples), -1)
-    exact = fitted.run(samples).reshape(len(samples), -1)
+    """Both models on the same samples `[count, *feature_shape]`; `reach` bounds values of the fitted graph by name."""
+    clear, exact = (model.graph.run(prepare(model.before, samples)) for model in (original, fitted))
+    clear, exact = clear.reshape(len(samples), -1), exact.reshape(len(samples), -1)
     simulated = exact + np.random.default_rng(seed).normal(0.0, deviation, exact.shape)
-    error = simulated - clear
-    largest, spread = float(np.abs(error).max()), float(clear.std()) or 1.0
-    relative = float(np.sqrt((error**2).mean())) / spread
-    ours, theirs = finish(after, simulated).labels, finish(after, clear).labels
+    moved = len(original.after) != len(fitted.after)
+    if moved:  # a pass gave a last step to the client: compare what both clients see, before they choose
+        clear, simulated = _seen(original, clear), _seen(fitted, simulated)
+    choices = [[step for step in model.after if _chooses(step) or not moved] for model in (original, fitted)]
+    inside = ~beyond(fitted, samples, reach)
+    error = (simulated - clear)[inside]
+    largest, spread = float(np.abs(error).max(initial=0.0)), float(clear.std()) or 1.0
+    relative = float(np.sqrt((error**2).mean())) / spread if error.size else float("inf")
+    theirs, ours = finish(choices[0], clear).labels, finish(choices[1], simulated).labels
     if ours is None or theirs is None or ours.ndim != 1:
-        return _numbers(clear, simulated, labels, largest, relative)
-    truth = theirs if labels is None else _matching(labels, theirs)
-    clear_share, our_share = (float((found == truth).mean()) for found in (theirs, ours))
-    agreement = float((ours == theirs).mean())
-    return Accuracy(len(samples), "accuracy", clear_share, our_share, agreement, largest, relative)
+        kept = None if labels is None else np.asarray(labels, dtype=np.float64)[inside]
+        found = _numbers(clear[inside], simulated[inside], kept, largest, relative)
+    else:
+        truth = theirs if labels is None else _matching(labels, theirs)
+        clear_share, our_share = float((theirs == truth).mean()), float(((ours == truth) & inside).mean())
+        agreement = float(((ours == theirs) & inside).mean())
+        found = Accuracy(0, "accuracy", clear_share, our_share, agreement, largest, relative)
+    return found._replace(samples=len(samples), outside=int((~inside).sum()))
+
+
+def beyond(model: Imported, samples: Real, reach: Mapping[str, float]) -> NDArray[np.bool_]:
+    """For each sample whether a value of the graph is larger than `reach` says it may be."""
+    values = model.graph.trace(prepare(model.before, samples))
+    out = np.zeros(len(samples), dtype=np.bool_)
+    for name, limit in reach.items():
+        out |= np.abs(values[name].reshape(len(samples), -1)).max(axis=1) > limit
+    return out
+
+
+def _seen(model: Imported, values: Real) -> Real:
+    return finish([step for step in model.after if not _chooses(step)], values).values
+
+
+def _chooses(step: After) -> bool:
+    """Whether a client's step gives labels or indices."""
+    return not isinstance(step, Sigmoid | Softmax | LogSoftmax)
 
 
 def _matching(labels: ArrayLike, choices: Labels) -> Labels:

@@ -8,11 +8,9 @@ answer = run(compiled, new_samples)         # lattice.fhe.run
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -22,27 +20,31 @@ from numpy.typing import ArrayLike
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler import accuracy as accuracy_of
-from lattice.fhe.compiler import describe
-from lattice.fhe.compiler.accuracy import Accuracy
+from lattice.fhe.compiler.calibrate import features as checked_samples
+from lattice.fhe.compiler.calibrate import observe
 from lattice.fhe.compiler.circuit import Circuit
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.compiler.client_steps import prepare
 from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.compiler.front import Front, fitted
 from lattice.fhe.compiler.graph import Graph, Operation, Real
-from lattice.fhe.compiler.importers.imported import Imported
-from lattice.fhe.compiler.importers.load import load
+from lattice.fhe.compiler.importers import load
 from lattice.fhe.compiler.levels import cost
 from lattice.fhe.compiler.levels.cost import Machine
-from lattice.fhe.compiler.levels.options import Options
+from lattice.fhe.compiler.levels.options import Goal, Options
 from lattice.fhe.compiler.levels.predict import results
 from lattice.fhe.compiler.levels.search import Found, search
 from lattice.fhe.compiler.levels.trace import trace
 from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
-from lattice.fhe.compiler.packing import pack
+from lattice.fhe.compiler.packing import Goal as PackingGoal
+from lattice.fhe.compiler.packing import PackingOptions, pack
+from lattice.fhe.compiler.packing.affine import is_affine
+from lattice.fhe.compiler.packing.batch import pack_batch
+from lattice.fhe.compiler.packing.coefficients import compile_linear
+from lattice.fhe.compiler.packing.rows import compile_rows
 from lattice.fhe.compiler.passes import simplify
-from lattice.fhe.compiler.report_data import AccuracyReport, Report, StageReport
-from lattice.fhe.compiler.report_facts import completed
-from lattice.fhe.hal.choose import choose
+from lattice.fhe.compiler.report_data import StageReport, read_report
+from lattice.fhe.compiler.summary import linear_report, report_of
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage when it starts (0.0) and ends (1.0)."""
@@ -50,6 +52,8 @@ TRACED = 32
 """Calibration samples that are traced through circuits; ranges are calibrated on all of them."""
 MATCH = 1e-6
 """A circuit that differs from its graph by more than this part of the largest result is refused."""
+MANY_ROWS = 1024
+"""From this batch on a linear model is packed by rows."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Stages:
             self.progress(name, 1.0)
 
 
-def compile(
+def compile(  # noqa: A001
     model: Any,
     calibration: ArrayLike,
     *,
@@ -81,10 +85,11 @@ def compile(
     progress: Progress | None = None,
     machine: Callable[[ParameterSet], Machine] = cost.probe,
 ) -> Compiled:
-    """Import, simplify, calibrate, fit, pack, assign levels, choose parameters, predict, judge.
+    """Import, simplify, calibrate and fit, pack and assign levels, judge.
 
     `calibration` `[samples, features…]` gives ranges. Accuracy is judged on `held_out` (with its `labels`, where there
-    are any), or else on the calibration samples, which `labels` then belong to.
+    are any), or else on the calibration samples, which `labels` then belong to. Errors: `model_unsupported`,
+    `model_too_deep`, `model_inaccurate`, `calibration_invalid`.
     """
     wanted, stages = options or Options(), Stages(progress)
     with stages.stage("import"):
@@ -93,44 +98,87 @@ def compile(
         judged = samples if held_out is None else checked_samples(imported, held_out)
     with stages.stage("simplify"):
         simple = simplify(imported)
-    with stages.stage("calibrate"):
-        features = prepare(simple.before, samples)
-        graph = simple.graph
+    with stages.stage("calibrate and fit"):
+        front = fitted(imported, simple, samples)
+    if is_linear(front.graph, wanted):
+        return _linear(front, samples, judged, labels, wanted, stages)
     with stages.stage("pack and assign levels"):
-        traced = spread(features)
-        found = search(
-            lambda slots: packed(graph, slots, traced),
-            lambda circuit: in_slots(circuit, traced),
-            wanted,
-            machine,
-            least_depth=least_depth(graph),
-        )
+        found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
-        judged_features = prepare(imported.before, judged)
-        after = simple.after
-        accuracy = accuracy_of.measure(simple.graph, graph, after, judged_features, labels, found.errors.deviation)
+        accuracy = accuracy_of.measure(
+            imported, front.model, judged, labels, found.errors.deviation, reach(front, samples, wanted)
+        )
         accuracy_of.require(accuracy, wanted)
-    client = client_part(simple, found, samples)
-    report = report_of(simple, graph, found, accuracy, wanted, stages)
-    compiled = Compiled(found.built.program, found.built.lowered.weights, client, report.to_dict())
-    return Compiled(compiled.program, compiled.weights, client, completed(compiled).to_dict())
+    client = client_part(front, found)
+    draft = Compiled(found.built.program, found.built.lowered.weights, client)
+    return replace(draft, report=report_of(draft, front, found, accuracy, wanted, stages.done).to_dict())
 
 
-def checked_samples(imported: Imported, samples: ArrayLike) -> Real:
-    """`[count, *feature_shape]` of finite numbers."""
-    try:
-        array = np.asarray(samples, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise LatticeError("calibration_invalid", "The calibration samples are not an array of numbers.") from None
-    shape = imported.feature_shape or imported.graph.input_shape
-    if array.ndim and len(array) and array[0].size == int(np.prod(shape)):
-        array = array.reshape(len(array), *shape)
-    else:
-        message = f"Samples of shape {array.shape} are not a batch of samples of shape {shape}."
-        raise LatticeError("calibration_invalid", message)
-    if not np.isfinite(array).all():
-        raise LatticeError("calibration_invalid", "A calibration sample holds a value that is not finite.")
-    return array
+# --- linear models ----------------------------------------------------------------------------------------
+
+
+def is_linear(graph: Graph, options: Options) -> bool:
+    """Whether the packings without evaluation keys take it."""
+    few = options.batch is None or options.batch == 1 or options.batch >= MANY_ROWS
+    return is_affine(graph) and few and not options.shareable and options.log_n is None
+
+
+def _linear(
+    front: Front, samples: Real, judged: Real, labels: ArrayLike | None, options: Options, stages: Stages
+) -> Compiled:
+    """One affine map: no evaluation key, one prime."""
+    model = front.model
+    with stages.stage("pack and assign levels"):
+        features = prepare(model.before, samples).reshape(len(samples), -1)
+        largest = float(np.abs(model.graph.run(features)).max()) * options.margin
+        given = {
+            "low": features.min(axis=0),
+            "high": features.max(axis=0),
+            "before": model.before,
+            "after": model.after,
+            "largest": largest,
+        }
+        if options.batch is not None and options.batch >= MANY_ROWS:
+            made = compile_rows(model.graph, rows=options.batch, **given)
+        else:
+            made = compile_linear(model.graph, **given)
+    with stages.stage("judge accuracy"):
+        deviation = read_report(made.report).totals.error
+        accuracy = accuracy_of.measure(front.imported, model, judged, labels, deviation, reach(front, samples, options))
+        accuracy_of.require(accuracy, options)
+    calibration = front.calibration
+    client = replace(
+        made.client,
+        feature_shape=model.feature_shape or model.graph.input_shape,
+        low=calibration.low,
+        high=calibration.high,
+    )
+    draft = replace(made, client=client)
+    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
+
+
+# --- all others -------------------------------------------------------------------------------------------
+
+
+def _search(front: Front, samples: Real, options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
+    graph = front.graph
+    traced = spread(prepare(front.model.before, samples))
+    return search(
+        lambda slots: packed(graph, slots, traced, options),
+        lambda circuit: in_slots(circuit, traced),
+        options,
+        machine,
+        least_depth=least_depth(graph),
+    )
+
+
+def reach(front: Front, samples: Real, options: Options) -> dict[str, float]:
+    """How large each value of the fitted graph may become: what calibration saw, times the margin.
+
+    A program's modulus has room for that (and for a factor of 2 more); a polynomial beyond its interval is far past it.
+    """
+    observed = observe(front.graph, prepare(front.model.before, samples))
+    return {name: max(abs(seen.low), abs(seen.high)) * options.margin for name, seen in observed.items()}
 
 
 def spread(features: Real) -> Real:
@@ -147,7 +195,7 @@ def least_depth(graph: Graph) -> int:
     """Levels that the graph takes however it is packed; a last linear layer may take none."""
     depths = {graph.input: 0}
     for node in graph.nodes:
-        taken = levels_of(node.operation) if node.name != graph.output else levels_of(node.operation, last=True)
+        taken = levels_of(node.operation, last=node.name == graph.output)
         depths[node.name] = max(depths[name] for name in node.inputs) + taken
     return depths[graph.output]
 
@@ -163,80 +211,42 @@ def levels_of(operation: Operation, *, last: bool = False) -> int:
     return int(isinstance(operation, Product | Square | Series))
 
 
-def packed(graph: Graph, slots: int, samples: Real) -> Circuit:
+def packed(graph: Graph, slots: int, samples: Real, options: Options) -> Circuit:
     """The circuit, once it was seen to compute what the graph computes."""
-    circuit = pack(graph, slots)
-    values = trace(circuit, in_slots(circuit, samples[:2]))
-    found = results(circuit, [values[output] for output in circuit.outputs])
-    wanted = graph.run(samples[:2]).reshape(len(found), -1)
-    if found.shape != wanted.shape or np.abs(found - wanted).max() > MATCH * max(1.0, float(np.abs(wanted).max())):
+    if options.batch is not None and options.batch > 1:
+        circuit = pack_batch(graph, slots, options.batch)
+    else:
+        keys = options.goal is Goal.KEYS or options.max_key_bytes is not None
+        circuit = pack(graph, slots, PackingOptions(PackingGoal.KEYS if keys else PackingGoal.LATENCY))
+    tried = samples[: 2 if circuit.batch == 1 else circuit.batch]
+    values = trace(circuit, in_slots(circuit, tried))
+    found = results(circuit, [values[output] for output in circuit.outputs]).reshape(-1)
+    wanted = np.resize(graph.run(tried), found.shape)
+    if np.abs(found - wanted).max() > MATCH * max(1.0, float(np.abs(wanted).max())):
         raise LatticeError("packing_failed", f"The circuit of {slots} slots does not compute the model.")
     return circuit
 
 
 def in_slots(circuit: Circuit, samples: Real) -> list[Real]:
-    """`[samples, slots]` for each input; a batch circuit gets the samples one after another, repeated."""
-    batch = circuit.batch
-    if batch == 1:
-        flat = samples.reshape(len(samples), -1)
-    else:
-        repeated = np.resize(samples, (batch, *samples.shape[1:]))
-        flat = repeated.reshape(1, -1)
+    """`[samples, slots]` for each input; a batch circuit gets the samples one after another, repeated, as one."""
+    flat = samples.reshape(len(samples), -1)
+    if circuit.batch > 1:
+        flat = np.resize(flat, (circuit.batch, flat.shape[1])).reshape(1, -1)
     return [np.where(layout >= 0, flat[:, np.maximum(layout, 0)], 0.0) for layout in circuit.inputs]
 
 
-def client_part(model: Imported, found: Found, samples: Real) -> ClientPart:
+def client_part(front: Front, found: Found) -> ClientPart:
     """What the client needs, with the range that calibration saw."""
-    flat = samples.reshape(len(samples), -1)
-    batch = found.built.circuit.batch
+    model, batch = front.model, found.built.circuit.batch
     entries = max(int(output.entries.max()) for output in found.built.outputs) + 1
-    shape = model.feature_shape or model.graph.input_shape
     return ClientPart(
-        shape,
+        model.feature_shape or model.graph.input_shape,
         batch,
         model.before,
         found.built.inputs,
         found.built.outputs,
         model.after,
         entries // batch,
-        flat.min(axis=0),
-        flat.max(axis=0),
+        front.calibration.low,
+        front.calibration.high,
     )
-
-
-def report_of(
-    model: Imported, graph: Graph, found: Found, accuracy: Accuracy, options: Options, stages: Stages
-) -> Report:
-    """Everything that the program itself does not say."""
-    backend = choose()
-    warnings = []
-    if not found.precise:
-        warnings.append("The predicted error is larger than the precision that was asked for.")
-    if accuracy.lost > options.tolerance:
-        warnings.append("The simulated accuracy misses the tolerance.")
-    if options.max_key_bytes is not None and found.key_bytes > options.max_key_bytes:
-        warnings.append(f"The keys take {found.key_bytes} bytes, more than the {options.max_key_bytes} asked for.")
-    return Report(
-        model=graph.name,
-        goal=str(options.goal),
-        backend=f"{backend.name} {backend.isa}",
-        layers=describe.layers(graph, found),
-        totals=describe.totals(found),
-        accuracy=AccuracyReport(
-            accuracy.samples,
-            accuracy.metric,
-            accuracy.clear,
-            accuracy.simulated,
-            agreement=accuracy.agreement,
-            max_error=accuracy.max_error,
-        ),
-        stages=tuple(stages.done),
-        peak_memory_bytes=peak_memory(),
-        warnings=tuple(warnings),
-    )
-
-
-def peak_memory() -> int:
-    """Of this process so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024

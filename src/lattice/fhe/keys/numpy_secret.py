@@ -91,7 +91,7 @@ class NumpySecret:
     ) -> None:
         """e - a·s + plain + gadget·s'."""
         s = self._ntt(moduli)
-        noisy = _transformed(binomial_of(_words(error), eta), moduli, self._backend)
+        noisy = _transformed(_error(error, a.n, eta), moduli, self._backend)
         masked = self._backend.mul(a.expand(), s, moduli)
         out[...] = self._backend.sub(noisy, masked, moduli)
         if plain is not None:
@@ -136,7 +136,7 @@ def numpy_zero(
     ephemeral = _transformed(ternary_of(_words(u), a.n), moduli, backend)
     out = np.empty((2, len(moduli), a.n), dtype=np.uint64)
     for number, half in enumerate((b, a.expand())):
-        error = _transformed(binomial_of(_words(errors[number]), eta), moduli, backend)
+        error = _transformed(_error(errors[number], a.n, eta), moduli, backend)
         out[number] = backend.mul_add(error, half, ephemeral, moduli)
         wipe(error)
     wipe(ephemeral)
@@ -146,6 +146,12 @@ def numpy_zero(
 def _words(stream: SecretBytes) -> NDArray[np.uint64]:
     """Key stream as little-endian words; no copy where the machine is so too."""
     return stream.view("<u8").astype(np.uint64, copy=False)
+
+
+def _error(stream: SecretBytes, n: int, eta: int) -> NDArray[np.int64]:
+    if len(stream) < 8 * n:
+        raise ValueError("too few bytes for that many coefficients")
+    return binomial_of(_words(stream[: 8 * n]), eta)
 
 
 def _transformed(small: NDArray[np.int64], moduli: Sequence[int], backend: Backend) -> Residues:

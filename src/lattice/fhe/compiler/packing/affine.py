@@ -11,6 +11,8 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.operations import Linear
 
+MAX_WEIGHTS = 1 << 28
+PIECE = 1 << 22
 SUMS = ("Sum", "Difference")
 """Operations of two values that are linear without being one matrix."""
 
@@ -50,18 +52,27 @@ def is_affine(graph: Graph) -> bool:
 
 
 def affine(graph: Graph) -> Affine:
-    """The map that a graph of linear steps is, found by running it on zero and on the unit vectors."""
+    """The map that a graph of linear steps is."""
     if not is_affine(graph):
         raise LatticeError("model_unsupported", "This packing takes linear models; the graph has steps that are not.")
-    features = prod(graph.input_shape)
-    bias = graph.run(np.zeros((1, features))).ravel()
-    columns = [graph.run(block).reshape(len(block), -1) - bias for block in _unit_vectors(features)]
-    weights = np.concatenate(columns).T
+    features, outputs = prod(graph.input_shape), prod(graph.output_shape)
+    if not 0 < features * outputs <= MAX_WEIGHTS:
+        raise LatticeError(
+            "model_unsupported", f"{features} features and {outputs} outputs; at most {MAX_WEIGHTS} weights are taken."
+        )
+    bias = graph.run(np.zeros((1, *graph.input_shape))).ravel()
+    single = graph.nodes[0].operation if len(graph.nodes) == 1 else None
+    if isinstance(single, Linear):
+        weights = single.matrix(graph.input_shape).dense()
+    else:
+        columns = [graph.run(block).reshape(len(block), -1) - bias for block in _unit_vectors(features)]
+        weights = np.ascontiguousarray(np.concatenate(columns).T)
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         raise LatticeError("model_unsupported", "A weight of the model is infinite or not a number.")
-    return Affine(np.ascontiguousarray(weights), bias)
+    return Affine(weights, bias)
 
 
 def _unit_vectors(features: int) -> list[Real]:
-    step = 1024
+    """In pieces, of which none is large."""
+    step = max(1, PIECE // features)
     return [np.eye(min(step, features - start), features, start) for start in range(0, features, step)]

@@ -17,7 +17,7 @@ x = slot div B. All families say for every block which output it helps to make a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -31,7 +31,7 @@ from lattice.fhe.compiler.packing.geometry import Grid, tight
 from lattice.fhe.compiler.packing.layout import Layout, in_order, power_of_two
 from lattice.fhe.compiler.packing.linear import Entries, Offset, Scheme
 
-MOST_PAIRS = 1 << 25
+MOST_PAIRS, MOST_OFFSETS = 1 << 25, 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Layer:
     name: str
     entries: Entries
     slots: int
-    source: Grid | None = None
-    target: Grid | None = None
+    grids: tuple[tuple[Grid | None, Grid | None], ...] = ()
+    """Of the input and of the output, in each family."""
 
     @property
     def outputs(self) -> int:
@@ -81,32 +81,40 @@ def middle(layer: Layer, layout: Layout) -> Iterator[Scheme]:
     """Every scheme for a layer whose input lies as it lies."""
     if layer.is_entrywise:
         yield toward(layer, layout, layout)
-    if layer.target is not None and layout.block == layer.target.block and layout.block > 1:
-        yield from fields(layer, layout, layer.target.index, layer.target.block)
+    for _, target in layer.grids:
+        if target is not None and layout.block == target.block:
+            yield from fields(layer, layout, target.index, target.block)
     yield from fields(layer, layout, np.arange(layer.outputs), 1)
 
 
 def first(layer: Layer) -> Iterator[Scheme]:
     """Every scheme for a layer whose input the client lays out; `source` says how."""
-    yield from gathered(layer)
-    if layer.source is not None and layer.target is not None:
-        yield from planes(layer, layer.source, layer.target)
-        yield from planes(layer, *tight(layer.source, layer.target))
-    for layout in plain(layer.inputs, layer.slots, layer.source):
+    yield from gathered(layer, None)
+    for source, target in layer.grids:
+        if target is not None:
+            yield from gathered(layer, target)
+        if source is not None and target is not None:
+            yield from planes(layer, source, target)
+            if target.spread == (1, 1):
+                yield from planes(layer, *tight(source, target))
+    for layout in plain(layer.inputs, layer.slots, [source for source, _ in layer.grids]):
         yield from middle(layer, layout)
 
 
-def plain(entries: int, slots: int, grid: Grid | None) -> Iterator[Layout]:
+def plain(entries: int, slots: int, grids: Iterable[Grid | None]) -> Iterator[Layout]:
     """Layouts of a tensor that assume nothing about what comes next."""
-    if grid is not None and grid.block > 1:
-        spread = in_order(grid.planes * grid.block, slots)
-        index = np.append(grid.index, ZERO)
-        yield Layout(tuple(index[array].astype(np.int32) for array in spread.slots), grid.block)
+    for grid in grids:
+        if grid is not None and 1 < grid.block <= slots:
+            spread = in_order(grid.planes * grid.block, slots)
+            index = np.append(grid.index, ZERO)
+            yield Layout(tuple(index[array].astype(np.int32) for array in spread.slots), grid.block)
     yield in_order(entries, slots)
 
 
 def fields(layer: Layer, layout: Layout, index: Indices, block: int) -> Iterator[Scheme]:
     """`index[o · block + j]` is the output in slot j of plane o."""
+    if block > layer.slots:
+        return
     blocks = layer.slots // block
     p = (max(layout.period, block) // block).bit_length() - 1
     k = blocks.bit_length() - 1
@@ -121,7 +129,7 @@ def fields(layer: Layer, layout: Layout, index: Indices, block: int) -> Iterator
             m = bits - low - copies
             for t in {gap, p - m}:
                 field = Field(p, gap, low, copies, m, t)
-                if field not in seen:
+                if field not in seen and len(shifts) << (m + low) <= MOST_OFFSETS:
                     seen.add(field)
                     yield _field(layer, layout, index, block, field, shifts)
 
@@ -169,9 +177,12 @@ def _field(layer: Layer, layout: Layout, index: Indices, block: int, field: Fiel
     return Scheme(name, layout, tuple(outputs), groups, offsets, stages, block)
 
 
-def gathered(layer: Layer) -> Iterator[Scheme]:
+def gathered(layer: Layer, target: Grid | None) -> Iterator[Scheme]:
     """Blocks are all positions of one output channel; a dense layer has one position, and every output is a channel."""
-    positions, inside, width = _positions(layer)
+    positions, inside, width = _positions(layer, target)
+    if target is not None and (target.spread != (1, 1) or width & (width - 1)):
+        return  # the channels of a plane are not blocks of their own
+    block = 1 if target is None else target.block
     if layer.slots < width or layer.inputs * (int(positions.max(initial=0)) + 1) > MOST_PAIRS:
         return
     needed = _needed(layer, positions)
@@ -186,18 +197,16 @@ def gathered(layer: Layer) -> Iterator[Scheme]:
         reach = -(-r // (r // each))
         shapes.append((texts, 100 * bits + 5 * reach + 90 * reach**0.5, groups, each, reach))
     for texts, _, groups, each, reach in sorted(shapes)[:3]:
-        yield _gathered(layer, needed, inside, width, (texts, groups, each, reach, r))
+        yield _gathered(layer, needed, inside, (width, block), (texts, groups, each, reach, r))
 
 
-def _positions(layer: Layer) -> tuple[Indices, Indices, int]:
+def _positions(layer: Layer, grid: Grid | None) -> tuple[Indices, Indices, int]:
     """For each output its position and where in a block that position lies; and the slots of a block."""
-    number = np.arange(layer.outputs, dtype=np.int64)
-    if layer.target is None:
-        return number * 0, number * 0, 1
-    grid = layer.target
+    if grid is None:
+        nowhere = np.zeros(layer.outputs, dtype=np.int64)
+        return nowhere, nowhere, 1
     width = grid.block * grid.cut[0] * grid.cut[1]
-    if width & (width - 1):
-        return number * 0, number * 0, 1
+    number = np.arange(layer.outputs, dtype=np.int64)
     return number % (grid.shape[1] * grid.shape[2]), grid.places % width, width
 
 
@@ -215,8 +224,9 @@ def _needed(layer: Layer, positions: Indices) -> Indices:
 
 
 def _gathered(
-    layer: Layer, needed: Indices, inside: Indices, width: int, numbers: tuple[int, int, int, int, int]
+    layer: Layer, needed: Indices, inside: Indices, widths: tuple[int, int], numbers: tuple[int, int, int, int, int]
 ) -> Scheme:
+    width, plane = widths
     texts, groups, each, reach, r = numbers
     slot = np.arange(layer.slots, dtype=np.int64)
     block = slot // width
@@ -243,8 +253,7 @@ def _gathered(
     offsets = tuple((text, e * width) for e in range(reach) for text in range(texts))
     folded = (block // (r * groups) * r + channel) * width + slot % width
     name = f"gathered {(texts, groups, each, reach)}"
-    grid = layer.target.block if layer.target is not None and width > 1 else 1
-    return Scheme(name, Layout(tuple(source)), tuple(outputs), folded, offsets, stages, grid)
+    return Scheme(name, Layout(tuple(source)), tuple(outputs), folded, offsets, stages, plane)
 
 
 def planes(layer: Layer, source: Grid, target: Grid) -> Iterator[Scheme]:

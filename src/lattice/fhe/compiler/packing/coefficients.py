@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +99,11 @@ class Layout(NamedTuple):
             out[end - len(weights) : end] = weights[::-1]
         return out
 
+    def length(self, model: Affine) -> float:
+        """The norm of the longest row of weight polynomials."""
+        squares = (model.weights**2).sum(axis=1)
+        return float(np.sqrt(np.add.reduceat(squares, np.arange(0, self.outputs, self.together)).max()))
+
     def bias_polynomial(self, model: Affine, number: int) -> Real:
         """The bias at every result."""
         places = self.result_entries(number)
@@ -124,12 +129,12 @@ def compile_linear(
     calibration saw, if it ran. Results up to four times larger are still right.
     """
     params = params or preset("linear-2048")
-    model = affine(graph)
-    layout = Layout(params.n, model.features, model.outputs)
+    layout = Layout(params.n, prod(graph.input_shape), prod(graph.output_shape))
     _require_room(layout)
+    model = affine(graph)
     unit = to_unit(np.ravel(low), np.ravel(high))
     model = model.of_unit_features(np.array(unit.middle), np.array(unit.exponents, dtype=np.float64))
-    scales = choose_scales(params, model, largest)
+    scales = choose_scales(params, model, layout.length(model), largest)
     return Compiled(
         _program(params, layout, scales),
         _weights(layout, model),

@@ -1,30 +1,38 @@
-"""Grids: how tensors of shape (channels, height, width) are cut into planes that all lie on one small grid.
+"""Grids: how tensors of shape (channels, height, width) lie as planes that all have one small grid of slots.
 
-A convolution of stride 2 reads every second pixel. If its input is stored as four planes (even and odd rows and
-columns), each on the grid of the output, then the convolution is only shifts of planes, with no gaps. So a tensor is
-cut by the product of all strides that still come after it, and a whole chain of convolutions shares one grid.
+A convolution of stride 2 reads every second pixel. There are two ways to keep its result dense. If its input is stored
+as four planes (even and odd rows and columns), each on the grid of the output, the convolution only shifts planes: the
+input is *cut*. Or the output stays on the grid of the input and four channels share a plane, each with its pixels in
+every second row and column: the output is *spread*. Cutting is cheaper for the strided layer itself, spreading for the
+layers of stride 1 before it. So a chain of layers may be cut down to any of its resolutions and spread from there on:
+each choice of that resolution is a family of grids, in which every tensor of the chain has its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from lattice.fhe.compiler.graph import Graph, Shape
 from lattice.fhe.compiler.operations import Indices, Sparse
+from lattice.fhe.compiler.operations.windows import Pair
 from lattice.fhe.compiler.packing.layout import power_of_two
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Planes of one tensor: plane (channel, h mod cut, w mod cut) holds its pixels at (h div cut)·pitch + w div cut."""
+    """Plane (channel div spread², h mod cut, w mod cut) holds its pixels at row (h div cut)·spread + u, and column
+    likewise with v, where (u, v) are the digits of the channel modulo spread²."""
 
     shape: Shape
-    cut: tuple[int, int]
+    cut: Pair
+    spread: Pair
     rows: int
     pitch: int
+    """Slots from a row to the next."""
     block: int
     """Slots of one plane."""
     origin: int = 0
@@ -33,17 +41,19 @@ class Grid:
     @property
     def planes(self) -> int:
         """How many planes there are."""
-        return self.shape[0] * self.cut[0] * self.cut[1]
+        return -(-self.shape[0] // (self.spread[0] * self.spread[1])) * self.cut[0] * self.cut[1]
 
-    @property
+    @cached_property
     def places(self) -> Indices:
         """For each entry of the tensor its slot, planes one after the other."""
         c, h, w = np.indices(self.shape)
-        plane = (c * self.cut[0] + h % self.cut[0]) * self.cut[1] + w % self.cut[1]
-        inside = (h // self.cut[0]) * self.pitch + w // self.cut[1] + self.origin
-        return np.asarray(plane * self.block + inside, dtype=np.int64).ravel()
+        group, digits = np.divmod(c, self.spread[0] * self.spread[1])
+        u, v = np.divmod(digits, self.spread[1])
+        plane = (group * self.cut[0] + h % self.cut[0]) * self.cut[1] + w % self.cut[1]
+        row, column = (h // self.cut[0]) * self.spread[0] + u, (w // self.cut[1]) * self.spread[1] + v
+        return np.asarray(plane * self.block + row * self.pitch + column + self.origin, dtype=np.int64).ravel()
 
-    @property
+    @cached_property
     def index(self) -> Indices:
         """`[planes · block]`: the entry in each slot, −1 for none."""
         index = np.full(self.planes * self.block, -1, dtype=np.int64)
@@ -51,31 +61,46 @@ class Grid:
         return index
 
 
-def grids(graph: Graph, matrices: Mapping[str, Sparse]) -> dict[str, Grid]:
-    """A grid for every tensor of three axes, by the name of its value."""
+def families(graph: Graph, matrices: Mapping[str, Sparse]) -> list[dict[str, Grid]]:
+    """For each resolution of the graph, a grid for every tensor of three axes, by the name of its value."""
     shapes = graph.shapes()
     cuts = _cuts(graph, shapes, matrices)
-    if not cuts:
-        return {}
-    rows = max(-(-shapes[name][1] // cut[0]) for name, cut in cuts.items())
-    pitch = max(-(-shapes[name][2] // cut[1]) for name, cut in cuts.items())
-    wide = power_of_two(pitch)
-    if power_of_two(rows * wide) == power_of_two(rows * pitch):
-        pitch = wide
-    block = power_of_two(rows * pitch)
-    flat = {name: Grid(shapes[name], cut, rows, pitch, block) for name, cut in cuts.items()}
-    return _with_origins(graph, matrices, flat)
+    return [
+        _family(graph, matrices, {name: shapes[name] for name in cuts}, cuts, base)
+        for base in sorted(set(cuts.values()))
+    ]
 
 
 def tight(*together: Grid) -> list[Grid]:
     """The same planes with no slot between them, on one grid: for layers that read planes without moving them."""
     rows, pitch = (max(-(-g.shape[axis + 1] // g.cut[axis]) for g in together) for axis in (0, 1))
-    return [Grid(g.shape, g.cut, rows, pitch, rows * pitch) for g in together]
+    return [Grid(g.shape, g.cut, (1, 1), rows, pitch, rows * pitch) for g in together]
 
 
-def _cuts(graph: Graph, shapes: Mapping[str, Shape], matrices: Mapping[str, Sparse]) -> dict[str, tuple[int, int]]:
+def _family(
+    graph: Graph, matrices: Mapping[str, Sparse], shapes: Mapping[str, Shape], cuts: Mapping[str, Pair], base: Pair
+) -> dict[str, Grid]:
+    """Cut down to the resolution that is still to be divided by `base`, and spread from there."""
+    cut = {name: _ratio(own, base) for name, own in cuts.items()}
+    spread = {name: _ratio(base, own) for name, own in cuts.items()}
+    rows, pitch = (
+        max(-(-shapes[name][axis + 1] // cut[name][axis]) * spread[name][axis] for name in cuts) for axis in (0, 1)
+    )
+    wide = power_of_two(pitch)
+    if power_of_two(rows * wide) == power_of_two(rows * pitch):
+        pitch = wide
+    block = power_of_two(rows * pitch)
+    flat = {name: Grid(shapes[name], cut[name], spread[name], rows, pitch, block) for name in cuts}
+    return _with_origins(graph, matrices, flat)
+
+
+def _ratio(above: Pair, below: Pair) -> Pair:
+    return max(1, above[0] // below[0]), max(1, above[1] // below[1])
+
+
+def _cuts(graph: Graph, shapes: Mapping[str, Shape], matrices: Mapping[str, Sparse]) -> dict[str, Pair]:
     """From the output backwards: a layer's input is cut by its stride times the cut of its output."""
-    cuts: dict[str, tuple[int, int]] = {}
+    cuts: dict[str, Pair] = {}
     for node in reversed(graph.nodes):
         out = cuts.get(node.name, (1, 1))
         if len(shapes[node.name]) == 3:
@@ -92,7 +117,7 @@ def _cuts(graph: Graph, shapes: Mapping[str, Shape], matrices: Mapping[str, Spar
     return cuts
 
 
-def strides(operation: object, before: Shape, after: Shape) -> tuple[int, int]:
+def strides(operation: object, before: Shape, after: Shape) -> Pair:
     """Of a convolution or pooling: as it says itself, or else judged by the shapes (a merged one keeps no stride)."""
     said = getattr(operation, "stride", None)
     if isinstance(said, tuple) and len(said) == 2:
@@ -112,7 +137,7 @@ def _with_origins(graph: Graph, matrices: Mapping[str, Sparse], flat: dict[str, 
     placed = {}
     for name, g in flat.items():
         room = g.block - 1 - int((g.places % g.block).max())
-        placed[name] = Grid(g.shape, g.cut, g.rows, g.pitch, g.block, min(room, origins[name]))
+        placed[name] = replace(g, origin=min(room, origins[name]))
     return placed
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from lattice.fhe.compiler.circuit import JUNK, ZERO, Slots
 from lattice.fhe.compiler.operations import Indices
 
+FILLER = -3
+"""In slots that held zero before a function that does not keep it: a known, small constant, the same in all of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -22,12 +25,14 @@ class Layout:
 
     slots: tuple[Slots, ...]
     block: int = 1
-    """Slots of one plane where the tensor lies on the grid of `planes`, else 1."""
+    """Slots of one plane where the tensor lies on a grid of `geometry`, else 1."""
+    filler: float = 0.0
+    """No constant in a `FILLER` slot is larger."""
 
     @cached_property
     def key(self) -> bytes:
         """Equal for equal layouts."""
-        digest = hashlib.blake2b(self.block.to_bytes(8, "little"), digest_size=16)
+        digest = hashlib.blake2b(f"{self.block} {self.filler}".encode(), digest_size=16)
         for array in self.slots:
             digest.update(array.tobytes())
         return digest.digest()
@@ -76,22 +81,34 @@ class Layout:
 
     def relabelled(self, names: Indices) -> Layout:
         """The same slots of a tensor whose entry names[k] was entry k."""
-        table = np.concatenate([names, [JUNK, ZERO]]).astype(np.int32)  # −1 is the last, −2 the one before
-        return Layout(tuple(table[array] for array in self.slots))
+        table = np.concatenate([names, [FILLER, JUNK, ZERO]]).astype(np.int32)  # −1 is the last, and so on
+        return Layout(tuple(table[array] for array in self.slots), filler=self.filler)
 
-    def filled(self) -> Layout:
-        """After a function that does not keep zero: empty slots hold a constant, which is junk."""
-        return Layout(tuple(np.where(a < 0, JUNK, a).astype(np.int32) for a in self.slots), self.block)
+    def filled(self, constant: float) -> Layout:
+        """After a function that makes at most this constant of what filled empty slots before."""
+        empty = {FILLER, ZERO} if constant else {FILLER}
+        after = FILLER if constant else ZERO
+        slots = tuple(np.where(np.isin(a, [*empty]), after, a).astype(np.int32) for a in self.slots)
+        return Layout(slots, self.block, abs(constant))
+
+    def cleaned(self) -> Layout:
+        """With zeros wherever no entry lies."""
+        return Layout(tuple(np.maximum(a, ZERO) for a in self.slots), self.block)
+
+    def outside(self) -> tuple[Slots, ...]:
+        """As circuits write it: a filler is junk to everybody else."""
+        return tuple(np.where(a == FILLER, JUNK, a).astype(np.int32) for a in self.slots)
 
 
 def joined(left: Layout, right: Layout, *, product: bool) -> Layout:
     """What a sum or a product of two tensors leaves in each slot."""
     slots = []
     for a, b in zip(left.slots, right.slots, strict=True):
-        both_empty = (a == ZERO) & (b == ZERO)
-        empty = (a == ZERO) | (b == ZERO) if product else both_empty
-        slots.append(np.where(empty, ZERO, np.where(a == b, a, JUNK)).astype(np.int32))
-    return Layout(tuple(slots), left.block if left.block == right.block else 1)
+        both = ((a == ZERO) | (a == FILLER)) & ((b == ZERO) | (b == FILLER))
+        empty = (a == ZERO) | (b == ZERO) if product else (a == ZERO) & (b == ZERO)
+        slots.append(np.where(empty, ZERO, np.where(both, FILLER, np.where(a == b, a, JUNK))).astype(np.int32))
+    filler = left.filler * right.filler if product else left.filler + right.filler
+    return Layout(tuple(slots), left.block if left.block == right.block else 1, filler)
 
 
 def in_order(entries: int, slots: int) -> Layout:

@@ -47,13 +47,14 @@ def to_unit(low: Real, high: Real) -> ToUnit:
     return ToUnit(tuple(middle.tolist()), tuple(exponents.tolist()))
 
 
-def choose_scales(params: ParameterSet, model: Affine, largest: float | None = None) -> Scales:
+def choose_scales(params: ParameterSet, model: Affine, length: float, largest: float | None = None) -> Scales:
     """For features in [−1, 1], and results of at most `largest` where calibration has seen that: features are
-    correlated, and the corners of their ranges are far from anything real."""
+    correlated, and the corners of their ranges are far from anything real. `length` is the norm of the weights that a
+    ciphertext's error meets: every coefficient's error goes into every result."""
     reach = max(min(model.reach, largest or model.reach), 2.0**-20)
     total = floor(log2(prod(params.q_moduli(0)) / 2 / reach)) - MARGIN_BITS
     sigma = sqrt(params.error_eta / 2)
-    encryption = sigma * max(float(np.linalg.norm(model.weights, axis=1).max()), 2.0**-20)
+    encryption = sigma * max(length, 2.0**-20)
     rounding = sqrt(model.features / 12.0 / 3.0)
     features = round((total + log2(encryption / rounding)) / 2)
     features = min(max(features, 1), total - 1)

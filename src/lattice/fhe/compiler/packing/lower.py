@@ -52,7 +52,7 @@ class _Lowering:
             inputs=source.slots,
             steps=tuple(self.steps),
             outputs=self.values[graph.output],
-            places=plan.layouts[graph.output].slots,
+            places=plan.layouts[graph.output].outside(),
         )
 
     def _numbers(self, count: int) -> tuple[int, ...]:

@@ -15,12 +15,11 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.circuits.matrix import Limbs
-from lattice.fhe.compiler.circuit import JUNK, ZERO
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
 from lattice.fhe.compiler.packing.bsgs import Split, key_cost, splits
 from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
-from lattice.fhe.compiler.packing.geometry import grids
+from lattice.fhe.compiler.packing.geometry import families
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
@@ -109,7 +108,7 @@ class Planner:
     def __post_init__(self) -> None:
         self.shapes = self.graph.shapes()
         self.matrices = self._matrices()
-        self.grids = grids(self.graph, self.matrices)
+        self.families = families(self.graph, self.matrices)
         self.entries = {name: Entries(sparse) for name, sparse in self.matrices.items()}
         self.limbs = self._limbs()
         self.last = self._last_use()
@@ -131,8 +130,8 @@ class Planner:
 
     def layer(self, node: Node) -> Layer:
         """The node as candidates see it."""
-        grids = self.grids
-        return Layer(node.name, self.entries[node.name], self.slots, grids.get(node.inputs[0]), grids.get(node.name))
+        pairs = tuple((grids.get(node.inputs[0]), grids.get(node.name)) for grids in self.families)
+        return Layer(node.name, self.entries[node.name], self.slots, pairs)
 
     def _matrices(self) -> dict[str, Sparse]:
         return {
@@ -186,7 +185,7 @@ class Planner:
             yield plan
             return
         size = int(np.prod(self.graph.input_shape))
-        for layout in plain(size, self.slots, self.grids.get(self.graph.input)):
+        for layout in plain(size, self.slots, [grids.get(self.graph.input) for grids in self.families]):
             price = plan.price + INPUT * len(layout.slots)
             yield Plan({**plan.layouts, self.graph.input: layout}, price, plan.steps, plan.before, plan.move)
 
@@ -245,18 +244,16 @@ class Planner:
         (name,) = node.inputs
         layout, operation = plan.layouts[name], node.operation
         if isinstance(operation, Square) or (isinstance(operation, Series) and operation.is_square):
-            yield self._with(plan, node, layout)
+            yield self._with(plan, node, layout.filled(layout.filler**2))
             return
         if not isinstance(operation, Series):
             raise LatticeError("model_unsupported", f"{type(operation).__name__} ({node.name!r}) cannot be packed.")
-        keeps_zero = abs(float(operation.forward(np.zeros(1))[0])) == 0.0
-        if not layout.has_junk or operation.degree <= 2:
-            yield self._with(plan, node, layout if keeps_zero else layout.filled())
+        if operation.degree <= 2 or not (layout.has_junk or _explodes(operation, layout.filler)):
+            yield self._with(plan, node, layout.filled(_largest(operation, layout.filler)))
             return
-        built = self._repacked(layout, name, cleaned(layout))
-        after = built.layout if keeps_zero else built.layout.filled()
+        built = self._repacked(layout, name, layout.cleaned())
         dear = Plan(plan.layouts, plan.price + LEVEL, plan.steps, plan.before, plan.move)
-        yield from self._building(dear, node, [(name, built)], after)
+        yield from self._building(dear, node, [(name, built)], built.layout.filled(_largest(operation, 0.0)))
 
     def _pair(self, plan: Plan, node: Node) -> Iterator[Plan]:
         """Both tensors in one layout: as they are, or one of them taken to the other's."""
@@ -285,10 +282,15 @@ class Planner:
         return self._built[key][0]
 
 
-def cleaned(layout: Layout) -> Layout:
-    """The layout with zeros where it has junk."""
-    slots = tuple(np.where(array == JUNK, ZERO, array).astype(np.int32) for array in layout.slots)
-    return Layout(slots, layout.block)
+def _explodes(operation: Series, constant: float) -> bool:
+    """Whether a constant of that size may lie outside the series' interval."""
+    low, high = operation.interval
+    return constant > 0 and not low <= -constant <= constant <= high
+
+
+def _largest(operation: Series, constant: float) -> float:
+    """The largest that the series makes of a constant up to that size."""
+    return float(np.abs(operation.forward(np.linspace(-constant, constant, 65))).max())
 
 
 def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,26 +43,27 @@ def compile_rows(
 ) -> Compiled:
     """A graph of linear steps on at least `rows` rows at once (a power of two, 2048 to 16,384), under one 50-bit prime.
     Ranges as in `coefficients.compile_linear`."""
+    _require_room(prod(graph.input_shape), prod(graph.output_shape), rows)
     model = affine(graph)
-    _require_room(model, rows)
     params = parameters(log_n=max(MIN_LOG_N, (rows - 1).bit_length()), base_bits=50, scale_bits=20)
     unit = to_unit(np.ravel(low), np.ravel(high))
     model = model.of_unit_features(np.array(unit.middle), np.array(unit.exponents, dtype=np.float64))
-    scales = choose_scales(params, model, largest)
+    length = float(np.linalg.norm(model.weights, axis=1).max())
+    scales = choose_scales(params, model, length, largest)
     steps = (*before, unit)
     client = _client(params, graph.input_shape, model, scales, steps, tuple(after), np.ravel(low), np.ravel(high))
     bias = [np.full((1, params.n), value) for value in model.bias]
     return Compiled(_program(params, model, scales), (model.weights[:, :, None], *bias), client, _report(model, scales))
 
 
-def _require_room(model: Affine, rows: int) -> None:
+def _require_room(features: int, outputs: int, rows: int) -> None:
     wrong = ""
     if not 1 <= rows <= 1 << MAX_LOG_N:
         wrong = f"{rows} rows at once (1 to {1 << MAX_LOG_N} fit)"
-    elif not 1 <= model.features <= MAX_FEATURES:
-        wrong = f"{model.features} features (1 to {MAX_FEATURES} fit)"
-    elif not 1 <= model.outputs <= MAX_OUTPUTS:
-        wrong = f"{model.outputs} outputs (1 to {MAX_OUTPUTS} fit)"
+    elif not 1 <= features <= MAX_FEATURES:
+        wrong = f"{features} features (1 to {MAX_FEATURES} fit)"
+    elif not 1 <= outputs <= MAX_OUTPUTS:
+        wrong = f"{outputs} outputs (1 to {MAX_OUTPUTS} fit)"
     if wrong:
         raise LatticeError("model_unsupported", f"This packing has one ciphertext for each feature: not for {wrong}.")
 

@@ -51,6 +51,8 @@ MARGIN_BITS = 1
 """Room above the largest score that calibration saw; lengths bound a cosine, so it needs none."""
 SUM_BLOCKS = 64
 """Blocks in one instruction: enough that the rotated queries are read from cache."""
+ANYTHING = 1e30
+"""The range of a query that is brought to length 1: every direction is fine."""
 METRICS = ("dot", "cosine", "euclidean")
 
 
@@ -114,11 +116,13 @@ def compile_similarity(
         before, largest = (Normalise(),), 1.0
         model = Affine(rows / np.where(lengths > 0, lengths, 1.0)[:, None], np.zeros(len(rows)))
         low, high = -np.ones(rows.shape[1]), np.ones(rows.shape[1])
+        shown = ANYTHING
     elif metric == "euclidean":
         before, largest = (AppendSquaredLength(),), 8 * longest**2
         model = Affine(np.column_stack([-2.0 * rows, np.ones(len(rows))]), lengths**2)
         low, high = np.append(low, 0.0), np.append(high, longest**2)
     after = (Largest(min(best, len(rows)), smallest=metric == "euclidean"),) if best else ()
+    _require_size(model.features, model.outputs)
     width = rows.shape[1]
     return _compile(model, (width,), low, high, before, after, largest, max_key_bytes)
 
@@ -134,6 +138,7 @@ def compile_scores(
     max_key_bytes: int = KEY_BYTES,
 ) -> Compiled:
     """Any graph of linear steps with many outputs, for instance an imported nearest-neighbour model."""
+    _require_size(prod(graph.input_shape), prod(graph.output_shape))
     model = affine(graph)
     reach = 2.0**MARGIN_BITS * largest if largest else np.inf
     return _compile(
@@ -166,16 +171,19 @@ def _compile(
     return Compiled(program, _plain_weights(layout, model, has_bias), client, _report(layout, scales))
 
 
+def _require_size(width: int, rows: int) -> None:
+    if not 0 < width <= MAX_WIDTH or not 0 < rows <= MAX_ROWS:
+        raise LatticeError(
+            "model_unsupported",
+            f"{rows} rows of {width} values; a search takes 1 to {MAX_ROWS} rows of 1 to {MAX_WIDTH}.",
+        )
+
+
 def _is_identity(step: ToUnit) -> bool:
     return not any(step.middle) and not any(step.exponents)
 
 
 def _tree(params: ParameterSet, layout: _Layout, max_key_bytes: int) -> Tree:
-    if not 0 < layout.width <= MAX_WIDTH or not 0 < layout.rows <= MAX_ROWS:
-        raise LatticeError(
-            "model_unsupported",
-            f"{layout.rows} rows of {layout.width} values; a search takes 1 to {MAX_ROWS} rows of 1 to {MAX_WIDTH}.",
-        )
     return plan_tree(layout.period, max_key_bytes // key_bytes(params))
 
 
@@ -278,6 +286,7 @@ def compile_encrypted_similarity(
 ) -> EncryptedSearch:
     """Cosine similarity among encrypted rows, all under the key of whoever asks: only sizes are known here."""
     params = search_parameters()
+    _require_size(width, rows)
     layout = _Layout(params.slots, width, rows)
     tree = _tree(params, layout, max_key_bytes - key_bytes(params))
     total = floor(log2(prod(params.q_moduli(0)) / 2))
