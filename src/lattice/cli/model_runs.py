@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lattice.cli.model_views import DEFAULT, Local, counted, stages
+from lattice.cli.model_views import DEFAULT, Local, counted, heard, stages
 from lattice.cli.output import show, table
 
 if TYPE_CHECKING:
@@ -55,10 +52,10 @@ def simulate(
         from lattice.fhe import simulate as runs
 
         model, known = _read(file, data, labels, count, trust)
-        with stages(common.json) as progress, _heard() as heard:
+        with stages(common.json) as progress, heard() as told:
             noisy = runs.simulate(model, known.samples, seed=seed, progress=counted(progress, "simulate"))
             clear = runs.clear(model, known.samples, progress=counted(progress, "run in the clear"))
-        answer = {"samples": len(known.samples), **_compared(noisy, clear, known), "warnings": heard}
+        answer = {"samples": len(known.samples), **_compared(noisy, clear, known), "warnings": told}
 
         def people(out: Console) -> None:
             _print_comparison(out, answer, "simulated")
@@ -99,7 +96,7 @@ def run(
         from lattice.fhe.simulate import clear as run_clear
 
         model, known = _read(file, data, labels, count, trust)
-        with stages(common.json) as progress, _heard() as heard:
+        with stages(common.json) as progress, heard() as told:
             found = timed(model, known.samples, strict=strict, progress=counted(progress, "run encrypted"))
             clear = run_clear(model, known.samples)
         answer = {
@@ -109,7 +106,7 @@ def run(
             "truth": None if known.labels is None else known.labels.tolist(),
             **_compared(found.answer, clear, known),
             "milliseconds": found.times,
-            "warnings": heard,
+            "warnings": told,
         }
 
         def people(out: Console) -> None:
@@ -138,18 +135,6 @@ def _read(
     except ValueError:
         message = f"The samples have the shape {known.samples.shape}; the model takes {shape[1:]} for each."
         raise LatticeError("input_invalid", message) from None
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Warnings as text, each once, instead of on the screen in the middle of a progress bar."""
-    out: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield out
-    out += dict.fromkeys(
-        str(warning.message) for warning in caught if warning.category.__module__.startswith("lattice")
-    )
 
 
 def _compared(answer: Answer, clear: Answer, data: Data) -> dict[str, Any]:

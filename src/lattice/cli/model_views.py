@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,25 +78,31 @@ def counted(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def print_report(out: Console, report: Report) -> None:
-    """Facts, then tables."""
-    from rich.table import Table
+    """Facts, then tables. Lines are not wrapped: a terminal does that better, and a file needs it not."""
     from rich.text import Text
 
-    from lattice.fhe.compiler.report import facts, tables
+    from lattice.fhe.compiler.report import aligned, facts, tables
 
     out.print(Text(report.model, style="bold"))
     for name, value in facts(report):
         out.print(Text.assemble((f"{name:<18}", "dim"), value))
     for shown in tables(report):
-        grid = Table(title=shown.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-        for number, column in enumerate(shown.columns):
-            grid.add_column(column, justify="right" if number >= shown.numbers else "left", header_style="dim")
-        for row in shown.rows:
-            grid.add_row(*(Text(cell) for cell in row))
-        out.print()
-        out.print(grid)
+        out.print(Text(f"\n{shown.title}", style="bold"))
+        for number, line in enumerate(aligned(shown)):
+            out.print(Text(line, style="" if number else "dim"))
     for warning in report.warnings:
         out.print(Text(f"warning: {warning}", style="yellow"))
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Lattice's own warnings as text, each once, instead of on the screen in the middle of a progress bar."""
+    out: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield out
+    ours = (warning for warning in caught if warning.category.__module__.startswith("lattice"))
+    out += dict.fromkeys(str(warning.message) for warning in ours)
 
 
 def identity(found: Inspection) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lattice.cli.model_views import (
     Local,
     Progress,
     counted,
+    heard,
     identity,
     print_identity,
     print_report,
@@ -173,7 +174,7 @@ def compile_(
         from lattice.fhe.artefact.files import read_file_report
 
         signer = read_signer(sign) if sign else None
-        with stages(common.json) as progress:
+        with stages(common.json) as progress, heard() as told:
             compiled = _compiled(model, calibration, held_out, labels, try_, wishes, progress)
         path = out or f"{Path(model).stem}.lattice"
         found = save(compiled, path, signer)
@@ -183,9 +184,11 @@ def compile_(
             print_report(screen, known)
             screen.print()
             print_identity(screen, found)
+            for warning in told:
+                screen.print(f"warning: {warning}", style="yellow", markup=False)
             screen.print(f"Wrote {path}", style="bold", markup=False)
 
-        show({"path": path, **identity(found), "report": known.to_dict()}, common.json, people)
+        show({"path": path, **identity(found), "report": known.to_dict(), "warnings": told}, common.json, people)
 
 
 def _compiled(
