@@ -41,5 +41,6 @@ void bind_switching(nb::module_& module);
 void bind_secret(nb::module_& module);
 void bind_seeds(nb::module_& module);
 void bind_linear(nb::module_& module);
+void bind_program(nb::module_& module);
 
 }  // namespace lattice

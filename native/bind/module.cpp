@@ -22,4 +22,5 @@ NB_MODULE(_native, m) {
     bind_seeds(m);
     bind_secret(m);
     bind_linear(m);
+    bind_program(m);
 }

@@ -117,30 +117,19 @@ using MatrixTerms = std::vector<std::vector<std::vector<std::tuple<std::size_t, 
 // Terms with their turned ciphertexts numbered, and indices checked.
 void fill_terms(MatrixPlan& plan, const SwitchContext& context, const Input& diagonals, const MatrixTerms& terms,
                 std::size_t inputs) {
-    std::map<std::pair<std::size_t, std::size_t>, std::size_t> turns;
-    for (const auto& out : terms) {
-        if (out.size() != plan.giants.size()) throw std::invalid_argument("terms for every giant step of every result");
-        for (const auto& list : out) {
-            for (const auto& [input, baby, diagonal] : list) {
-                if (input >= inputs || baby >= plan.babies.size() || diagonal >= diagonals.shape(0)) {
-                    throw std::invalid_argument("a term names an input, a step or a diagonal that is not there");
-                }
-                turns[{input, baby}] = 0;
-            }
-        }
-    }
-    for (auto& [turn, index] : turns) {
-        index = plan.turns.size();
-        plan.turns.push_back({turn.first, turn.second});
-    }
+    TurnIndex turns(plan, inputs);
     for (std::size_t a = 0; a < terms.size(); ++a) {
+        if (terms[a].size() != plan.giants.size()) throw std::invalid_argument("terms for every giant step of each result");
         const std::size_t before = plan.inner.size();
         for (std::size_t j = 0; j < terms[a].size(); ++j) {
             if (terms[a][j].empty()) continue;
             plan.inner.push_back({a, j, {}});
             for (const auto& [input, baby, diagonal] : terms[a][j]) {
+                if (input >= inputs || baby >= plan.babies.size() || diagonal >= diagonals.shape(0)) {
+                    throw std::invalid_argument("a term names an input, a step or a diagonal that is not there");
+                }
                 const u64* data = diagonals.data() + diagonal * context.limbs() * context.n();
-                plan.inner.back().terms.push_back({turns[{input, baby}], data});
+                plan.inner.back().terms.push_back({turns(input, baby), data});
             }
         }
         if (plan.inner.size() == before) throw std::invalid_argument("a result has no term");

@@ -31,8 +31,27 @@ struct MatrixInner {
 struct MatrixPlan {
     std::vector<MatrixStep> babies;
     std::vector<MatrixStep> giants;
-    std::vector<MatrixTurn> turns;   // by input
+    std::vector<MatrixTurn> turns;
     std::vector<MatrixInner> inner;  // by result; every result has one
+};
+
+// Numbers the turns of a plan as terms ask for them.
+class TurnIndex {
+  public:
+    TurnIndex(MatrixPlan& plan, std::size_t inputs) : plan_(plan), index_(inputs * plan.babies.size(), kNone) {}
+    std::size_t operator()(std::size_t input, std::size_t baby) {
+        std::size_t& found = index_[input * plan_.babies.size() + baby];
+        if (found == kNone) {
+            found = plan_.turns.size();
+            plan_.turns.push_back({input, baby});
+        }
+        return found;
+    }
+
+  private:
+    static constexpr std::size_t kNone = ~std::size_t{0};
+    MatrixPlan& plan_;
+    std::vector<std::size_t> index_;
 };
 
 // out[a] [2, q limbs, n] = Σ_j σ_j(Σ diagonal ⊙ σ_b(in[i])), for in[i] [2, q limbs, n].

@@ -8,6 +8,7 @@
 namespace lattice {
 namespace {
 
+constexpr std::size_t kInputsAhead = 4;  // ciphertexts lie far apart: fetch before they are wanted
 constexpr std::size_t kCacheWords = std::size_t{1} << 16;  // half of a second-level cache of a megabyte
 
 // ---- plaintexts in full ----
@@ -68,7 +69,7 @@ std::size_t chunk_for(std::size_t rows, std::size_t n, std::size_t least) {
 
 // ---- repeating plaintexts ----
 
-// One prime: `Word` is u32 or u64. Weights are brought into the order [value][tile of results][input][result].
+// One prime; `Word` is u32 or u64, which the ciphertexts are brought together as. Weights are brought into the order [value][tile of results][input][result].
 template <class Word>
 struct PeriodicSum {
     const Tables& tables;
@@ -83,8 +84,8 @@ struct PeriodicSum {
                 std::size_t distinct, std::size_t of_limb)
         : tables(all), out(to), in(from), weights(w), values(distinct), limb(of_limb), n(all[0]->n()),
           inputs(in.data.size()), tiles((out.size() + kPeriodicOuts - 1) / kPeriodicOuts),
-          chunk(std::max(kPeriodicTile, std::min(n / values, chunk_for(inputs, 4 * kPeriodicTile, kPeriodicTile)))),
-          packed(values * tiles * inputs * kPeriodicOuts * sizeof(Word) / sizeof(u64) + 1) {
+          chunk(std::min(n / values, chunk_for(inputs * sizeof(Word) / sizeof(u64), n, kPeriodicTile))),
+          packed(values * tiles * inputs * kPeriodicOuts) {
         const NttTable& table = *tables[limb];
         const u64 q = table.modulus.value;
         const int bits = periodic_is_narrow(q) ? 32 : table.kernels->radix_bits;
@@ -97,8 +98,8 @@ struct PeriodicSum {
         parallel(in.components * chunks, [&](std::size_t item) { run_chunk(item / chunks, item % chunks * chunk); });
     }
 
-    Word* weights_at(std::size_t value, std::size_t tile) const {
-        return reinterpret_cast<Word*>(packed.data()) + (value * tiles + tile) * inputs * kPeriodicOuts;
+    u64* weights_at(std::size_t value, std::size_t tile) const {
+        return packed.data() + (value * tiles + tile) * inputs * kPeriodicOuts;
     }
 
     void pack_weights(std::size_t tile) const {
@@ -107,7 +108,7 @@ struct PeriodicSum {
                 const std::size_t a = tile * kPeriodicOuts + r;
                 const u64* from = weights + ((a * inputs + i) * tables.size() + limb) * values;
                 for (std::size_t v = 0; v < values; ++v) {
-                    weights_at(v, tile)[i * kPeriodicOuts + r] = a < out.size() ? static_cast<Word>(from[v]) : 0;
+                    weights_at(v, tile)[i * kPeriodicOuts + r] = a < out.size() ? from[v] : 0;
                 }
             }
         }
@@ -119,17 +120,22 @@ struct PeriodicSum {
         Word* x = reinterpret_cast<Word*>(scratch().rest.require(inputs * chunk));
         for (std::size_t i = 0; i < inputs; ++i) {
             const u64* from = in.data[i] + offset;
-            for (std::size_t p = 0; p < chunk; ++p) {
-                x[(p / kPeriodicTile * inputs + i) * kPeriodicTile + p % kPeriodicTile] = static_cast<Word>(from[p]);
+            const u64* later = in.data[std::min(i + kInputsAhead, inputs - 1)] + offset;
+            for (std::size_t tile = 0; tile < chunk / kPeriodicTile; ++tile) {
+                Word* to = x + (tile * inputs + i) * kPeriodicTile;
+                for (std::size_t p = 0; p < kPeriodicTile; p += 8) __builtin_prefetch(later + tile * kPeriodicTile + p);
+                for (std::size_t p = 0; p < kPeriodicTile; ++p) {
+                    to[p] = static_cast<Word>(from[tile * kPeriodicTile + p]);
+                }
             }
         }
         for (std::size_t tile = 0; tile < tiles; ++tile) {
-            const Word* w = weights_at(start / (n / values), tile);
+            const u64* w = weights_at(start / (n / values), tile);
             for (std::size_t p = 0; p < chunk; p += kPeriodicTile) run_tile(tile, w, x + p * inputs, offset + p);
         }
     }
 
-    void run_tile(std::size_t tile, const Word* w, const Word* x, std::size_t offset) const {
+    void run_tile(std::size_t tile, const u64* w, const Word* x, std::size_t offset) const {
         u64 unused[kPeriodicTile];
         u64* to[kPeriodicOuts];
         for (std::size_t r = 0; r < kPeriodicOuts; ++r) {

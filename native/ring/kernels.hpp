@@ -43,7 +43,7 @@ struct WeightedSum {
 };
 
 // One tile of a matrix product with numbers: out[a][p] = Σ_i x[i][p]·weights[i][a], for kPeriodicOuts rows and
-// kPeriodicTile positions. Arrays are of u32 where `periodic_is_narrow`, else of u64.
+// kPeriodicTile positions. x is of u32 where `periodic_is_narrow`, else of u64.
 constexpr int kPeriodicOuts = 6;
 constexpr std::size_t kPeriodicTile = 32;
 constexpr std::size_t kMostPeriodicTerms = 4096;
@@ -52,7 +52,7 @@ inline bool periodic_is_narrow(u64 q) { return q < u64{1} << 30; }
 struct PeriodicTile {
     u64* const* out;
     const void* x;
-    const void* weights;
+    const u64* weights;
     std::size_t count;   // at most kMostPeriodicTerms
     Factor high_factor;  // R·2^32 where narrow, R·2^radix_bits else
     bool add;

@@ -92,7 +92,7 @@ struct Avx2Lanes {
     using Integer = __m256i;
     static constexpr int kPeriodicVectors = 2;
     static Integer no_integers() { return _mm256_setzero_si256(); }
-    static Integer integers(u32 x) { return _mm256_set1_epi64x(static_cast<long long>(u64{x})); }
+    static Integer integers(const u64* p) { return _mm256_set1_epi64x(static_cast<long long>(*p)); }
     static Integer widened(const u32* p) {
         return _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }

@@ -110,7 +110,7 @@ struct IfmaLanes {
     using Integer = Word;
     static constexpr int kPeriodicVectors = 4;
     static Integer no_integers() { return zero(); }
-    static Integer integers(u32 x) { return splat(x); }
+    static Integer integers(const u64* p) { return splat(*p); }
     static Integer widened(const u32* p) {
         return _mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     }

@@ -85,7 +85,7 @@ struct ScalarLanes {
     using Integer = u64;
     static constexpr int kPeriodicVectors = 2;
     static Integer no_integers() { return 0; }
-    static Integer integers(u32 x) { return x; }
+    static Integer integers(const u64* p) { return *p; }
     static Integer widened(const u32* p) { return *p; }
     static void store_integers(u64* p, Integer x) { *p = x; }
     template <bool>

@@ -37,7 +37,7 @@ inline std::size_t products_in_64(u64 q) {
 }
 
 // From low + 2^32·high.
-template <class V, int Outs, int Vectors>
+template <class V, bool kCarries, int Outs, int Vectors>
 [[gnu::always_inline]] inline void put_narrow(const PeriodicTile& t, std::size_t at,
                                               const typename V::Integer (&low)[Outs][Vectors],
                                               const typename V::Integer (&high)[Outs][Vectors], const Modulus& modulus) {
@@ -62,21 +62,22 @@ template <class V, int Outs, int Vectors>
             for (int p = 0; p < Vectors; ++p) {
                 u64* out = t.out[a] + at + p * V::kLanes;
                 auto x = reduced<V, 2>(V::product_any(V::finish({low[a][p], V::zero()}, m), to_plain, m), m);
-                const auto y = V::product_any(V::finish({high[a][p], V::zero()}, m), times_high, m);
-                x = reduced<V, 3>(V::add(x, y), m);
+                if constexpr (kCarries) {
+                    const auto y = V::product_any(V::finish({high[a][p], V::zero()}, m), times_high, m);
+                    x = reduced<V, 3>(V::add(x, y), m);
+                }
                 V::store(out, t.add ? reduced<V, 2>(V::add(x, residue<V>(out)), m) : x);
             }
         }
     }
 }
 
-// Primes below 2^30. kTiny: below 2^26, so that a product has 52 bits.
-template <class V, bool kTiny>
+// Primes below 2^30. kTiny: below 2^26, so that a product has 52 bits. kCarries: 64 bits do not hold the sum.
+template <class V, bool kTiny, bool kCarries>
 void periodic_narrow(const PeriodicTile& t, const Modulus& modulus) {
     constexpr int Outs = kPeriodicOuts, Vectors = V::kPeriodicVectors;
     using Integer = typename V::Integer;
     const std::size_t run = products_in_64(modulus.value);
-    const u32* weights = static_cast<const u32*>(t.weights);
     for (std::size_t at = 0; at < kPeriodicTile; at += Vectors * V::kLanes) {
         const u32* x = static_cast<const u32*>(t.x) + at;
         Integer low[Outs][Vectors], high[Outs][Vectors];
@@ -91,18 +92,18 @@ void periodic_narrow(const PeriodicTile& t, const Modulus& modulus) {
                     values[p] = V::widened(x + i * kPeriodicTile + p * V::kLanes);
                 });
                 static_for<Outs>([&](auto a) __attribute__((always_inline)) {
-                    const Integer w = V::integers(weights[i * Outs + a]);
+                    const Integer w = V::integers(t.weights + i * Outs + a);
                     static_for<Vectors>([&](auto p) __attribute__((always_inline)) {
                         low[a][p] = V::template integer_product<kTiny>(low[a][p], values[p], w);
                     });
                 });
             }
-            if (to == t.count) break;
+            if (!kCarries || to == t.count) break;
             static_for<Outs * Vectors>([&](auto k) __attribute__((always_inline)) {
                 V::carry(low[k / Vectors][k % Vectors], high[k / Vectors][k % Vectors]);
             });
         }
-        put_narrow<V, Outs, Vectors>(t, at, low, high, modulus);
+        put_narrow<V, kCarries, Outs, Vectors>(t, at, low, high, modulus);
     }
 }
 
@@ -110,7 +111,7 @@ void periodic_narrow(const PeriodicTile& t, const Modulus& modulus) {
 template <class V>
 void periodic_by_words(const PeriodicTile& t, const Modulus& modulus) {
     const Reduction128 reduce(modulus);
-    const u64* weights = static_cast<const u64*>(t.weights);
+    const u64* weights = t.weights;
     for (int a = 0; a < kPeriodicOuts; ++a) {
         for (std::size_t at = 0; at < kPeriodicTile; ++at) {
             const u64* x = static_cast<const u64*>(t.x) + at;
@@ -132,7 +133,7 @@ void periodic_by_halves(const PeriodicTile& t, const Modulus& modulus) {
     for (int half = 0; half < 2; ++half) {
         for (std::size_t at = 0; at < kPeriodicTile; at += Vectors * V::kLanes) {
             const u64* x = static_cast<const u64*>(t.x) + at;
-            const u64* weights = static_cast<const u64*>(t.weights) + half * Outs;
+            const u64* weights = t.weights + half * Outs;
             typename V::Sum sums[Outs][Vectors];
             static_for<Outs * Vectors>([&](auto k) __attribute__((always_inline)) {
                 sums[k / Vectors][k % Vectors] = V::no_sum();
@@ -169,10 +170,12 @@ void periodic_tile(const PeriodicTile& t, const Modulus& modulus) {
         } else {
             periodic_by_halves<V>(t, modulus);
         }
-    } else if (modulus.value >> 26) {
-        periodic_narrow<V, false>(t, modulus);
+    } else if (modulus.value >> 26 == 0) {
+        periodic_narrow<V, true, false>(t, modulus);
+    } else if (t.count <= products_in_64(modulus.value)) {
+        periodic_narrow<V, false, false>(t, modulus);
     } else {
-        periodic_narrow<V, true>(t, modulus);
+        periodic_narrow<V, false, true>(t, modulus);
     }
 }
 

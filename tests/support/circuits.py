@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from lattice.fhe.compiler import circuit as steps
@@ -42,7 +44,7 @@ def dense(matrix: Real, slots: int, value: int, out: int, *, bias: Real | None =
 def network(rng: np.random.Generator, slots: int, widths: tuple[int, ...]) -> Circuit:
     """Dense layers of these widths (descending powers of two) with squares between."""
     made: list[steps.Step] = []
-    for number, (columns, rows) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (columns, rows) in enumerate(pairwise(widths)):
         value = 2 * number
         weights = rng.normal(size=(rows, columns)) / np.sqrt(columns)
         made.append(dense(weights, slots, value, value + 1, bias=rng.normal(size=rows) / 4))

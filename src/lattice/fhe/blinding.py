@@ -179,8 +179,9 @@ def small_ternary(words: NDArray[np.uint64], n: int) -> NDArray[np.int64]:
 def small_errors(words: NDArray[np.uint64], eta: int) -> NDArray[np.int64]:
     """popcount(lowest η bits) − popcount(next η bits) of each word."""
     mask = np.uint64((1 << eta) - 1)
-    low = np.bitwise_count(words & mask).astype(np.int64)
-    return low - np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
+    out: NDArray[np.int64] = np.bitwise_count(words & mask).astype(np.int64)
+    out -= np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
+    return out
 
 
 def ternary(stream: KeyStream, n: int) -> NDArray[np.int64]:
@@ -203,5 +204,6 @@ def centred_binomial(stream: KeyStream, n: int, eta: int) -> NDArray[np.int64]:
     """popcount(lowest η bits) − popcount(next η bits) of each word."""
     words = stream.words(n)
     mask = np.uint64((1 << eta) - 1)
-    low = np.bitwise_count(words & mask).astype(np.int64)
-    return low - np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
+    out: NDArray[np.int64] = np.bitwise_count(words & mask).astype(np.int64)
+    out -= np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
+    return out

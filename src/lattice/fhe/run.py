@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,5 +82,5 @@ def run(compiled: Compiled, samples: ArrayLike, *, strict: bool = False) -> Answ
 
 def _joined(answers: Sequence[Answer]) -> Answer:
     values = np.concatenate([answer.values for answer in answers])
-    labels = [answer.labels for answer in answers if answer.labels is not None]
+    labels: list[Any] = [answer.labels for answer in answers if answer.labels is not None]
     return Answer(values, np.concatenate(labels) if labels else None)

@@ -23,12 +23,13 @@ JUDGED = 2000
 class Budget:
     """How good the fits must be."""
 
-    output_error: float = 0.02
+    output_error: float = 0.05
     """Of the fitted model's results on the calibration samples: root mean square over the results' own spread."""
-    fit_error: float = 0.02
+    fit_error: float = 0.05
     """Where the search starts: the same of one activation."""
-    margin: float = 0.1
-    """Of the calibrated range, added at both ends."""
+    margin: float = 0.25
+    """Of the calibrated range, added at both ends. Beyond it a polynomial explodes: with 0.1, one of 284 unseen rows of
+    the breast-cancer data did (two hidden layers of ReLU); with 0.25, none."""
     highest: int = 63
     """Degree beyond which no fit goes; degree d costs about log2(d + 1) levels."""
 

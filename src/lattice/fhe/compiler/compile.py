@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler import accuracy as accuracy_of
+from lattice.fhe.compiler.accuracy import Accuracy
+from lattice.fhe.compiler.activations import Budget
 from lattice.fhe.compiler.calibrate import features as checked_samples
 from lattice.fhe.compiler.calibrate import observe
 from lattice.fhe.compiler.circuit import Circuit
@@ -28,7 +30,7 @@ from lattice.fhe.compiler.client_steps import prepare
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.front import Front, fitted
 from lattice.fhe.compiler.graph import Graph, Operation, Real
-from lattice.fhe.compiler.importers import load
+from lattice.fhe.compiler.importers import Imported, load
 from lattice.fhe.compiler.levels import cost
 from lattice.fhe.compiler.levels.cost import Machine
 from lattice.fhe.compiler.levels.options import Goal, Options
@@ -52,6 +54,10 @@ TRACED = 32
 """Calibration samples that are traced through circuits; ranges are calibrated on all of them."""
 MATCH = 1e-6
 """A circuit that differs from its graph by more than this part of the largest result is refused."""
+REFITS = 3
+"""How often activations are fitted again, four times as well, where accuracy is lost."""
+DEEPEST = 30
+"""No fit goes deeper than the largest ring allows."""
 MANY_ROWS = 1024
 """From this batch on a linear model is packed by rows."""
 
@@ -75,7 +81,7 @@ class Stages:
             self.progress(name, 1.0)
 
 
-def compile(  # noqa: A001
+def compile(
     model: Any,
     calibration: ArrayLike,
     *,
@@ -95,23 +101,50 @@ def compile(  # noqa: A001
     with stages.stage("import"):
         imported = load(model, calibration)
         samples = checked_samples(imported, calibration)
-        judged = samples if held_out is None else checked_samples(imported, held_out)
+        judged = Judged(samples if held_out is None else checked_samples(imported, held_out), labels)
     with stages.stage("simplify"):
         simple = simplify(imported)
     with stages.stage("calibrate and fit"):
-        front = fitted(imported, simple, samples)
+        front = fit(imported, simple, samples, judged, wanted)
     if is_linear(front.graph, wanted):
-        return _linear(front, samples, judged, labels, wanted, stages)
+        return _linear(front, samples, judged, wanted, stages)
     with stages.stage("pack and assign levels"):
         found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
-        accuracy = accuracy_of.measure(
-            imported, front.model, judged, labels, found.errors.deviation, reach(front, samples, wanted)
-        )
+        accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
     return replace(draft, report=report_of(draft, front, found, accuracy, wanted, stages.done).to_dict())
+
+
+class Judged(NamedTuple):
+    """Samples on which accuracy is judged, with labels where there are any."""
+
+    samples: Real
+    labels: ArrayLike | None
+
+    def accuracy(self, front: Front, calibration: Real, deviation: float, options: Options) -> Accuracy:
+        """Of the fitted model with noise of this deviation on its results."""
+        reach = reach_of(front, calibration, options)
+        return accuracy_of.measure(front.imported, front.model, self.samples, self.labels, deviation, reach)
+
+
+def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
+    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until it is kept."""
+    budget = Budget()
+    front = fitted(imported, simple, samples, budget)
+    spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
+    for _ in range(REFITS):
+        exact = front.approximation.output_error < 1e-9
+        if exact or judged.accuracy(front, samples, options.precision * spread, options).lost <= options.tolerance / 2:
+            break
+        budget = replace(budget, output_error=budget.output_error / 4, fit_error=budget.fit_error / 4)
+        tighter = fitted(imported, simple, samples, budget)
+        if least_depth(tighter.graph) > DEEPEST:
+            break
+        front = tighter
+    return front
 
 
 # --- linear models ----------------------------------------------------------------------------------------
@@ -123,9 +156,7 @@ def is_linear(graph: Graph, options: Options) -> bool:
     return is_affine(graph) and few and not options.shareable and options.log_n is None
 
 
-def _linear(
-    front: Front, samples: Real, judged: Real, labels: ArrayLike | None, options: Options, stages: Stages
-) -> Compiled:
+def _linear(front: Front, samples: Real, judged: Judged, options: Options, stages: Stages) -> Compiled:
     """One affine map: no evaluation key, one prime."""
     model = front.model
     with stages.stage("pack and assign levels"):
@@ -144,7 +175,7 @@ def _linear(
             made = compile_linear(model.graph, **given)
     with stages.stage("judge accuracy"):
         deviation = read_report(made.report).totals.error
-        accuracy = accuracy_of.measure(front.imported, model, judged, labels, deviation, reach(front, samples, options))
+        accuracy = judged.accuracy(front, samples, deviation, options)
         accuracy_of.require(accuracy, options)
     calibration = front.calibration
     client = replace(
@@ -164,7 +195,7 @@ def _search(front: Front, samples: Real, options: Options, machine: Callable[[Pa
     graph = front.graph
     traced = spread(prepare(front.model.before, samples))
     return search(
-        lambda slots: packed(graph, slots, traced, options),
+        lambda slots, key_price: packed(graph, slots, key_price, traced, options),
         lambda circuit: in_slots(circuit, traced),
         options,
         machine,
@@ -172,7 +203,7 @@ def _search(front: Front, samples: Real, options: Options, machine: Callable[[Pa
     )
 
 
-def reach(front: Front, samples: Real, options: Options) -> dict[str, float]:
+def reach_of(front: Front, samples: Real, options: Options) -> dict[str, float]:
     """How large each value of the fitted graph may become: what calibration saw, times the margin.
 
     A program's modulus has room for that (and for a factor of 2 more); a polynomial beyond its interval is far past it.
@@ -188,7 +219,8 @@ def spread(features: Real) -> Real:
         return flat
     largest = np.argsort(np.abs(flat).sum(axis=1))[-TRACED // 4 :]
     even = np.linspace(0, len(flat) - 1, TRACED - len(largest)).astype(np.int64)
-    return flat[np.unique(np.concatenate([even, largest]))]
+    chosen: Real = flat[np.unique(np.concatenate([even, largest]))]
+    return chosen
 
 
 def least_depth(graph: Graph) -> int:
@@ -211,13 +243,13 @@ def levels_of(operation: Operation, *, last: bool = False) -> int:
     return int(isinstance(operation, Product | Square | Series))
 
 
-def packed(graph: Graph, slots: int, samples: Real, options: Options) -> Circuit:
+def packed(graph: Graph, slots: int, key_price: float | None, samples: Real, options: Options) -> Circuit:
     """The circuit, once it was seen to compute what the graph computes."""
     if options.batch is not None and options.batch > 1:
         circuit = pack_batch(graph, slots, options.batch)
     else:
-        keys = options.goal is Goal.KEYS or options.max_key_bytes is not None
-        circuit = pack(graph, slots, PackingOptions(PackingGoal.KEYS if keys else PackingGoal.LATENCY))
+        goal = PackingGoal.KEYS if options.goal is Goal.KEYS else PackingGoal.LATENCY
+        circuit = pack(graph, slots, PackingOptions(goal, key_price))
     tried = samples[: 2 if circuit.batch == 1 else circuit.batch]
     values = trace(circuit, in_slots(circuit, tried))
     found = results(circuit, [values[output] for output in circuit.outputs]).reshape(-1)

@@ -72,6 +72,13 @@ AnyPlaintext = Plaintext | Diagonals | PeriodicWeights
 """What a program's weight may be."""
 
 
+def tensor_of(value: AnyPlaintext) -> Residues:
+    """The residues, whatever it is."""
+    if isinstance(value, Diagonals):
+        return value.polys
+    return value.residues if isinstance(value, PeriodicWeights) else value.poly
+
+
 def plaintext_type(value: AnyPlaintext) -> PlaintextType:
     """What the rules look at."""
     if isinstance(value, Diagonals):

@@ -89,6 +89,7 @@ ONE = {
     ),
     "gather": (node("Gather", "x i", axis=-1), (3, 4), {"i": np.array([[0, -1], [2, 2]])}),
     "expand": (node("Expand", "x w"), (3, 1), {W: np.array([1, 3, 4])}),
+    "tile": (node("Tile", "x w"), (2, 3), {W: np.array([1, 2, 3])}),
     "concat": (node("Concat", "x w x", axis=1), (2, 3), {W: normal(1, 1, 3)}),
     "depth-dcr": (node("DepthToSpace", "x", blocksize=2), (8, 2, 3), {}),
     "depth-crd": (node("DepthToSpace", "x", blocksize=2, mode="CRD"), (8, 2, 3), {}),

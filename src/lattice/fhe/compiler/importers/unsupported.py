@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,11 +58,11 @@ class Findings:
                 return
         self.all.append(Finding(operator, reason, instead, [node]))
 
-    def raise_any(self) -> None:
-        """Raise `model_unsupported` with every finding, if there is one."""
+    def raise_any(self, operators: Mapping[str, int]) -> None:
+        """Raise `model_unsupported` with every finding, if there is one, and the counts of all operators."""
         if self.all:
             count = sum(len(finding.nodes) for finding in self.all)
             head = f"{count} node{'s' if count > 1 else ''} of the model cannot be compiled."
             message = "\n".join([head, *(f"- {finding}" for finding in self.all)])
-            details = {"unsupported": [finding.data for finding in self.all]}
+            details = {"unsupported": [finding.data for finding in self.all], "operators": dict(operators)}
             raise LatticeError("model_unsupported", message, details=details)

@@ -32,12 +32,12 @@ class Builder:
 
     def emit(self, kind: type[Instruction], **fields: Any) -> int:
         """Append an instruction of one result; the register that it defines."""
-        return self._append(kind(out=self._registers, **fields), 1)[0]  # type: ignore[call-arg]
+        return self._append(kind(out=self._registers, **fields), 1)[0]
 
     def emit_many(self, kind: type[Instruction], count: int, **fields: Any) -> list[int]:
         """Append one of several results."""
         outs = tuple(range(self._registers, self._registers + count))
-        return self._append(kind(outs=outs, **fields), count)  # type: ignore[call-arg]
+        return self._append(kind(outs=outs, **fields), count)
 
     def _append(self, instruction: Instruction, count: int) -> list[int]:
         self.instructions.append(instruction)

@@ -105,7 +105,8 @@ class NoisyOperations:
     # --- noise --------------------------------------------------------------------------------------------
 
     def _noise(self, x: Real, variance: float, scale: Fraction) -> Real:
-        return x + self.random.normal(size=x.shape) * (self.variances.in_slots(variance) / float(scale))
+        drawn = self.random.standard_normal(x.shape, dtype=np.float32)
+        return x + drawn * (self.variances.in_slots(variance) / float(scale))
 
     def encrypted(self, kind: CiphertextType, values: Real) -> Noisy:
         """A fresh ciphertext."""

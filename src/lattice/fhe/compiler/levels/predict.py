@@ -14,7 +14,8 @@ from lattice.fhe.compiler.levels.wiring import makes
 
 TAIL = 6.5
 """Deviations that no result exceeds, but for one in 10^10."""
-SAMPLES = 16
+VALUES = 1 << 16
+"""Slots of samples that are simulated, and so at least eight samples."""
 
 
 class Errors(NamedTuple):
@@ -34,8 +35,8 @@ class Errors(NamedTuple):
 
 def predict(built: Built, inputs: list[Real], *, seed: int = 0) -> Errors:
     """From samples `[samples, slots]` for each input; a few are enough."""
-    inputs = [values[:SAMPLES] for values in inputs]
     circuit, lowered = built.circuit, built.lowered
+    inputs = [values[: max(8, VALUES // circuit.slots)] for values in inputs]
     clear = trace(circuit, inputs)
     noisy = noise.simulate(built.program, lowered.weights, inputs, lowered.registers, seed=seed)
     wanted = results(circuit, [clear[value] for value in circuit.outputs])

@@ -24,6 +24,8 @@ from lattice.fhe.compiler.levels.trace import magnitudes
 
 SCALE_BITS = (24, 26, 28, 30, 33, 36, 40, 44, 47)
 QUICK_SECONDS = 1.5
+KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
+"""Prices of keys that packing is told, one after another, until a key budget is met."""
 SMALLEST_RING, LARGEST_RING = 11, 16
 FLOODING = 2.0**24
 """How much smaller the error of a shareable result must be than what is left after flooding."""
@@ -44,35 +46,53 @@ class Found:
 
 
 def search(
-    pack: Callable[[int], Circuit],
+    pack: Callable[[int, float | None], Circuit],
     inputs_of: Callable[[Circuit], list[Real]],
     options: Options,
     machine: Callable[[ParameterSet], Machine],
     *,
     least_depth: int = 0,
 ) -> Found:
-    """`pack` gives a circuit for a number of slots, `inputs_of` calibration samples in its input slots. Rings that
-    cannot hold `least_depth` levels are not packed for."""
+    """`pack` gives a circuit for a number of slots and a price of keys (None: the packing's own), `inputs_of`
+    calibration samples in its input slots. Rings that cannot hold `least_depth` levels are not packed for."""
     found: list[Found] = []
     faults: list[LatticeError] = []
     for log_n in rings(options):
         start = perf_counter()
         try:
             require_depth(least_depth, log_n, options)
-            circuit = wiring.masked(pack(1 << (log_n - 1)))
+            best = _within_budget(pack, 1 << (log_n - 1), inputs_of, options, machine)
             quick = perf_counter() - start < QUICK_SECONDS
-            best = _best(circuit, inputs_of(circuit), options, machine)
         except LatticeError as fault:
             if fault.code not in SEARCHABLE:
                 raise
             faults.append(fault)
             continue
         found.append(best)
-        if best.precise and (len(found) > 1 or not quick or is_single(circuit)):
+        if best.precise and (len(found) > 1 or not quick or is_single(best.built.circuit)):
             break
     if not found:
         raise _most_telling(faults)
     return min(found, key=lambda each: rank(each, options))
+
+
+def _within_budget(
+    pack: Callable[[int, float | None], Circuit],
+    slots: int,
+    inputs_of: Callable[[Circuit], list[Real]],
+    options: Options,
+    machine: Callable[[ParameterSet], Machine],
+) -> Found:
+    """Packed ever thriftier with keys until they fit the budget, where there is one."""
+    best: Found | None = None
+    for price in KEY_PRICES:
+        circuit = wiring.masked(pack(slots, price))
+        found = _best(circuit, inputs_of(circuit), options, machine)
+        best = found if best is None else min(best, found, key=lambda each: rank(each, options))
+        if options.max_key_bytes is None or best.key_bytes <= options.max_key_bytes:
+            break
+    assert best is not None, "there is at least one price"
+    return best
 
 
 def require_depth(depth: int, log_n: int, options: Options) -> None:
@@ -80,6 +100,11 @@ def require_depth(depth: int, log_n: int, options: Options) -> None:
     need = Need(depth, _scales(options)[0], (min(BASE_BITS, _scales(options)[0] + 4),), keys=depth > 0)
     if not shapes(need, log_n, options.security):
         raise too_deep(need, options.security, log_n)
+
+
+def has_folds(circuit: Circuit) -> bool:
+    """Whether it matters where folds stand."""
+    return any(getattr(step, "fold", ()) for step in circuit.steps)
 
 
 def is_single(circuit: Circuit) -> bool:
@@ -95,8 +120,8 @@ def rings(options: Options) -> Iterable[int]:
 def rank(found: Found, options: Options) -> tuple[bool, bool, float]:
     """Precise before imprecise, within the key budget before not, then the goal."""
     over = options.max_key_bytes is not None and found.key_bytes > options.max_key_bytes
-    goal = float(found.key_bytes) if options.goal is Goal.KEYS else found.estimate.seconds
-    return not found.precise, over, goal
+    thrifty = over or options.goal is Goal.KEYS
+    return not found.precise, over, float(found.key_bytes) if thrifty else found.estimate.seconds
 
 
 def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
@@ -105,7 +130,7 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
     found: list[Found] = []
     faults: list[LatticeError] = []
     for scale_bits in _scales(options):
-        for fold_first in (False, True):
+        for fold_first in (False, True)[: 2 if has_folds(circuit) else 1]:
             try:
                 built = build(circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first)
                 found.append(judge(built, inputs, options, machine(built.params)))

@@ -1,4 +1,4 @@
-"""Graphs that are one affine map, y = W·x + b: linear and logistic regression, linear SVMs, scalers and PCA in front."""
+"""Graphs that are one affine map, y = W·x + b: linear and logistic regression, linear SVMs, scalers or PCA before."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ Slot f·s + c of an input holds feature f·k + c of sample s. A weight is then t
 repeats with period f, has 2f distinct values in NTT form, and a layer is a matrix product with numbers (`Combine`).
 
 The first layer makes one ciphertext for each of its outputs: products with period-f weights, then a sum over c by
-rotations (for f = 4 by 1, 2 and 3, hoisted), which is right where c = 0 and mixes neighbouring samples elsewhere. From there on weights
-are plain numbers (period 1), and no layer rotates anything: only squares need a key. The last layer's weights are zero
-outside of c = 0, so nothing of the mixtures leaves.
+rotations (for f = 4 by 1, 2 and 3, hoisted), which is right where c = 0 and mixes neighbouring samples elsewhere. From
+there on weights are plain numbers (period 1), and no layer rotates anything: only squares need a key. The last layer's
+weights are zero outside of c = 0, so nothing of the mixtures leaves.
 
 Why one output in a ciphertext, and not f: with outputs at all c, the sum over c needs terms that move to the right and
 to the left (a slot's group of f is no orbit of a rotation), that is 2f − 1 products for f. For 784-128-128-10 at f = 4
@@ -121,7 +121,7 @@ class _Packing:
         if sparse.outputs * sparse.inputs > MAX_WEIGHTS:
             raise LatticeError(
                 "model_unsupported",
-                f"{node.name!r} written out has {sparse.outputs} × {sparse.inputs} weights; a batch takes {MAX_WEIGHTS}.",
+                f"{node.name!r} has {sparse.outputs} × {sparse.inputs} weights written out; {MAX_WEIGHTS} are taken.",
             )
         weights = np.zeros((sparse.outputs, len(operands) * (self.period if node.inputs[0] == self.graph.input else 1)))
         weights[sparse.rows, sparse.columns] = sparse.values

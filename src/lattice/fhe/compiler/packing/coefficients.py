@@ -126,7 +126,7 @@ def compile_linear(
     """A graph of linear steps as a program at N = 2048 under one 50-bit prime.
 
     `low` and `high` are the calibrated ranges of the graph's input `[features]`, `largest` the largest result that
-    calibration saw, if it ran. Results up to four times larger are still right.
+    calibration saw, if it ran. Results up to twice as large are still right.
     """
     params = params or preset("linear-2048")
     layout = Layout(params.n, prod(graph.input_shape), prod(graph.output_shape))

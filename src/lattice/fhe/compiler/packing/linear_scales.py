@@ -17,8 +17,8 @@ from lattice.fhe.compiler.client_part import ToUnit
 from lattice.fhe.compiler.graph import Real
 from lattice.fhe.compiler.packing.affine import Affine
 
-MARGIN_BITS = 2
-"""Results may be so many times (2^2) larger than the calibrated ranges allow before they wrap around."""
+MARGIN_BITS = 1
+"""Results may be twice as large as the calibrated ranges allow, or as `largest` says, before they wrap around."""
 FLOOD_BITS = 22
 """Blinding noise lies at 2^−22 of a result: see `lattice.fhe.coefficients`."""
 MAX_ERROR = 2.0**-6
@@ -51,7 +51,7 @@ def choose_scales(params: ParameterSet, model: Affine, length: float, largest: f
     """For features in [−1, 1], and results of at most `largest` where calibration has seen that: features are
     correlated, and the corners of their ranges are far from anything real. `length` is the norm of the weights that a
     ciphertext's error meets: every coefficient's error goes into every result."""
-    reach = max(min(model.reach, largest or model.reach), 2.0**-20)
+    reach = max(min(model.reach, largest or model.reach), 1.0)
     total = floor(log2(prod(params.q_moduli(0)) / 2 / reach)) - MARGIN_BITS
     sigma = sqrt(params.error_eta / 2)
     encryption = sigma * max(length, 2.0**-20)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.hal import instructions as ops
 
 
-class Tree(NamedTuple):
+@dataclass(frozen=True)
+class Tree:
     """Stage t turns every ciphertext that there is by 1 … radices[t] − 1 times `strides[t]`."""
 
     radices: tuple[int, ...]

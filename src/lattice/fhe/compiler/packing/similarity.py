@@ -14,6 +14,7 @@ Rows that do not exist are zeros, so scores of unused slots are zero; blinding t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from math import ceil, floor, hypot, log2, prod, sqrt
@@ -116,7 +117,6 @@ def compile_similarity(
         before, largest = (Normalise(),), 1.0
         model = Affine(rows / np.where(lengths > 0, lengths, 1.0)[:, None], np.zeros(len(rows)))
         low, high = -np.ones(rows.shape[1]), np.ones(rows.shape[1])
-        shown = ANYTHING
     elif metric == "euclidean":
         before, largest = (AppendSquaredLength(),), 8 * longest**2
         model = Affine(np.column_stack([-2.0 * rows, np.ones(len(rows))]), lengths**2)
@@ -124,7 +124,8 @@ def compile_similarity(
     after = (Largest(min(best, len(rows)), smallest=metric == "euclidean"),) if best else ()
     _require_size(model.features, model.outputs)
     width = rows.shape[1]
-    return _compile(model, (width,), low, high, before, after, largest, max_key_bytes)
+    made = _compile(model, (width,), low, high, before, after, largest, max_key_bytes)
+    return replace(made, client=_of_any_length(made.client)) if metric == "cosine" else made
 
 
 def compile_scores(
@@ -171,6 +172,11 @@ def _compile(
     return Compiled(program, _plain_weights(layout, model, has_bias), client, _report(layout, scales))
 
 
+def _of_any_length(part: ClientPart) -> ClientPart:
+    anything = np.full(part.low.shape, ANYTHING)
+    return replace(part, low=-anything, high=anything)
+
+
 def _require_size(width: int, rows: int) -> None:
     if not 0 < width <= MAX_WIDTH or not 0 < rows <= MAX_ROWS:
         raise LatticeError(
@@ -202,13 +208,13 @@ def _deviation(params: ParameterSet, stages: int) -> float:
 
 def _scales(params: ParameterSet, largest: float, row_length: float, stages: int) -> _Scales:
     """Slots of encoded rows deviate by √(N/12); half of every variance is imaginary."""
-    reach = max(largest, 2.0**-20)
+    reach = max(largest, 1.0)
     total = floor(log2(prod(params.q_moduli(0)) / 2 / reach))
     query_error = _deviation(params, stages) * max(row_length, 2.0**-20)
     row_error = sqrt(params.n / 24.0) * sqrt(reach)
     query = min(max(round((total + log2(query_error / row_error)) / 2), 1), total - 1)
     error = hypot(query_error * 2.0**-query, row_error * 2.0 ** (query - total))
-    if total < 2 or error > max(reach, 2.0**-20):
+    if total < 2 or error > reach:
         raise LatticeError("model_unsupported", f"Scores of up to {reach:.3g} leave no precision under this modulus.")
     return _Scales(query, total - query, error)
 
@@ -295,7 +301,7 @@ def compile_encrypted_similarity(
     scales = _Scales(query, total - query, hypot(turned * 2.0**-query, fresh * 2.0 ** (query - total)))
     after = (Largest(min(best, rows)),) if best else ()
     one = np.ones(width)
-    client = _client_part(layout, scales, (width,), (Normalise(),), after, -one, one)
+    client = _of_any_length(_client_part(layout, scales, (width,), (Normalise(),), after, -one, one))
     program = _encrypted_program(params, layout, tree, scales)
     database = _database_part(layout, scales)
     compiled = Compiled(program, (), client, _report(layout, scales), database)

@@ -16,13 +16,14 @@ from lattice.fhe.compiler.operations import (
     Sparse,
     Sum,
 )
+from lattice.fhe.compiler.operations.sizes import size
 from lattice.fhe.compiler.passes.edit import Edit
 from lattice.fhe.compiler.passes.fold import convolved, folded, pooled
 
 GROWTH = 1.25
 """Entries of a merged layer, over those of both, that are still worth the level saved."""
-PRODUCTS = 1 << 25
-"""Products of entries that merging may take: some seconds."""
+PRODUCTS = ENTRIES = 1 << 25
+"""Products of entries that merging may take, and entries of a layer that it may write out: some seconds."""
 FULL = 0.5
 """Entries over size from which on a layer is written as `Dense`."""
 
@@ -82,6 +83,8 @@ def joint(first: Linear, second: Linear, shape: Shape, between: Shape) -> Linear
         kept = convolved(first, second, shape, between)
     if kept is not None:
         return kept
+    if max(written(first, shape), written(second, between)) > ENTRIES:
+        return None
     inner, outer = first.matrix(shape), second.matrix(between)
     always = _light(first) or _light(second) or isinstance(first, AveragePool)
     if outer.products(inner) > PRODUCTS:
@@ -90,6 +93,17 @@ def joint(first: Linear, second: Linear, shape: Shape, between: Shape) -> Linear
     if not always and merged.entries > GROWTH * (inner.entries + outer.entries):
         return None
     return layer(merged, second.shape(between))
+
+
+def written(operation: Linear, shape: Shape) -> int:
+    """Entries of a layer's matrix, at most, without writing it."""
+    if isinstance(operation, Convolution):
+        return size(operation.shape(shape)) * int(operation.weight[0].size)
+    if isinstance(operation, AveragePool):
+        return size(operation.shape(shape)) * size(operation.kernel)
+    if isinstance(operation, Dense):
+        return int(operation.weight.size)
+    return operation.sparse.entries if isinstance(operation, Matrix) else size(operation.shape(shape))
 
 
 def layer(sparse: Sparse, shape: Shape) -> Linear:
@@ -133,6 +147,8 @@ def _sum(edit: Edit, node: Node, left: Node | None, right: Node | None) -> bool:
     source = some.inputs[0]
     shape, out = edit.shape(source), edit.shape(node.inputs[0])
     if (left is None or right is None) and shape != out:
+        return False
+    if any(isinstance(m.operation, Linear) and written(m.operation, shape) > ENTRIES for m in (left, right) if m):
         return False
     matrices = []
     for maker in (left, right):

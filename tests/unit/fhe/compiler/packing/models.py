@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from lattice.fhe.blinding import Blinding
@@ -36,7 +38,7 @@ def network(widths: tuple[int, ...], seed: int = 0) -> Graph:
     rng = np.random.default_rng(seed)
     nodes: list[Node] = []
     last = "x"
-    for number, (columns, rows) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (columns, rows) in enumerate(pairwise(widths)):
         if number:
             nodes.append(Node(f"square{number}", Square(), (last,)))
             last = nodes[-1].name

@@ -26,7 +26,7 @@ def test_results_are_those_of_the_clear(features: int, outputs: int) -> None:
     sent = encrypt(model.client, model.params, keys.secret, samples)
     results = evaluate(prepared, keys.evaluation, keys.public, sent, request())
     answer = decrypt(model.client, model.params, keys.secret, results)
-    assert np.abs(answer.values - graph.run(samples)).max() < 6 * model.report["predicted_error"]
+    assert np.abs(answer.values - graph.run(samples)).max() < 6 * model.report["totals"]["error"]
     assert model.keys == ()
 
 

@@ -23,7 +23,7 @@ def test_results_are_those_of_the_clear_with_equal_bits_everywhere(features: int
     sent = encrypt(model.client, model.params, keys.secret, samples)
     results = evaluate(prepared, None, keys.public, sent, request())
     answer = decrypt(model.client, model.params, keys.secret, results, rows)
-    assert np.abs(answer.values - graph.run(samples)).max() < 7 * model.report["predicted_error"]
+    assert np.abs(answer.values - graph.run(samples)).max() < 7 * model.report["totals"]["error"]
     wanted = evaluate(
         prepare(model, backend("reference")), None, keys.public, [x.expand(model.params) for x in sent], request()
     )

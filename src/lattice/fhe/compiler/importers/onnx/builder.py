@@ -15,7 +15,7 @@ from lattice.fhe.compiler.client_part import After, Before
 from lattice.fhe.compiler.graph import Node, Operation, Real, Shape
 from lattice.fhe.compiler.importers.onnx.file import Array
 from lattice.fhe.compiler.operations import Indices, Matrix, Reshape, Sparse
-from lattice.fhe.compiler.operations.sizes import bounded, broadcast, refusal, size
+from lattice.fhe.compiler.operations.sizes import LARGEST_TENSOR, bounded, broadcast, refusal, size
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +116,10 @@ def per_sample(value: Array, tensor: Tensor) -> Real:
     return real(value[0] if value.ndim == rank else value)
 
 
+MOVED = 1 << 24
+"""Entries of all the layers together that slices, joins and the like become."""
+
+
 @dataclass
 class Builder:
     """Nodes made so far."""
@@ -123,6 +127,7 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     before: tuple[Before, ...] = ()
+    entries: int = 0
     batch: int = 1
     """What the model itself says of its batch; 1 where it leaves that open."""
 
@@ -133,7 +138,9 @@ class Builder:
                 step = type(value.after[-1]).__name__
                 raise refusal(f"it reads the result of {step}, which is done by the client after the last layer.")
         shape = operation.shape(*(value.shape for value in inputs))
-        bounded(size(shape), "A tensor")
+        bounded(size(shape), "A tensor", LARGEST_TENSOR)
+        if isinstance(operation, Matrix):
+            self.entries = bounded(self.entries + operation.sparse.entries, "What moves tensors about", MOVED)
         unique, count = name, 1
         while unique in self.taken:
             count += 1
@@ -150,9 +157,9 @@ class Builder:
 
     def gather(self, name: str, tensor: Tensor, move: Callable[[Indices], Any]) -> Tensor:
         """Whatever `move` does to an array of the tensor's entries (−1 becomes a zero), as a layer."""
-        index = np.arange(bounded(size(tensor.shape), "A tensor"), dtype=np.int64)
+        index = np.arange(bounded(size(tensor.shape), "A tensor", LARGEST_TENSOR), dtype=np.int64)
         moved = np.asarray(move(index.reshape(tensor.shape)), dtype=np.int64)
-        bounded(moved.size, "A tensor")
+        bounded(moved.size, "A tensor", LARGEST_TENSOR)
         if moved.size == index.size and np.array_equal(moved.ravel(), index):
             return self.reshape(name, tensor, moved.shape)
         return self.add(name, Matrix(Sparse.gather(moved.ravel(), index.size), moved.shape), tensor)
@@ -161,7 +168,7 @@ class Builder:
         """Repeated until it has this shape."""
         if shape == tensor.shape:
             return tensor
-        bounded(size(shape), "A tensor")
+        bounded(size(shape), "A tensor", LARGEST_TENSOR)
         return self.gather(name, tensor, lambda index: np.broadcast_to(index, shape))
 
     def pair(self, name: str, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ import numpy as np
 
 from lattice.fhe.compiler.graph import Real
 from lattice.fhe.compiler.importers.onnx.arithmetic import ZERO, add
-from lattice.fhe.compiler.importers.onnx.builder import Builder, Call, Tensor, Value
+from lattice.fhe.compiler.importers.onnx.builder import MOVED, Builder, Call, Tensor, Value
 from lattice.fhe.compiler.operations import Affine, AveragePool, Convolution, Dense, Matrix, Permute, Sparse
-from lattice.fhe.compiler.operations.sizes import bounded, refusal, size
+from lattice.fhe.compiler.operations.sizes import LARGEST_TENSOR, bounded, refusal, size
 from lattice.fhe.compiler.operations.windows import Pads, Pair
 
 
@@ -63,7 +63,7 @@ def _times(build: Builder, call: Call, tensor: Tensor, weight: Real) -> Tensor:
     if outer == 1:
         result = build.add(call.name, Dense(np.ascontiguousarray(weight.T), np.zeros(weight.shape[1])), tensor)
         return build.reshape(call.name, result, shape)
-    bounded(outer * weight.size, "A matrix")
+    bounded(outer * weight.size, "A matrix", MOVED)
     inner = Sparse.of(weight.T, np.zeros(weight.shape[1]))
     block = np.arange(outer, dtype=np.int64)[:, None]
     sparse = Sparse(
@@ -122,7 +122,7 @@ def transposed_convolution(build: Builder, call: Call) -> Value:
             for a in (0, 1)
         ),
     )
-    bounded(size(shape), "A tensor")
+    bounded(size(shape), "A tensor", LARGEST_TENSOR)
     # It is the transpose of the convolution that leads from its output to its input.
     forward = Convolution(weight, np.zeros(len(weight)), stride, pads, dilation, groups)
     if min(shape) < 1 or forward.shape(shape) != tensor.shape:

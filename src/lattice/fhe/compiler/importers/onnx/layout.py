@@ -9,7 +9,7 @@ import numpy as np
 from lattice.fhe.compiler.graph import Shape
 from lattice.fhe.compiler.importers.onnx.builder import Builder, Call, Tensor, Value, axis_of, scalar
 from lattice.fhe.compiler.operations import Indices, Matrix, Permute, Sparse, Square, Sum
-from lattice.fhe.compiler.operations.sizes import bounded, refusal, size
+from lattice.fhe.compiler.operations.sizes import LARGEST_TENSOR, bounded, refusal, size
 
 
 def flatten(build: Builder, call: Call) -> Value:
@@ -93,6 +93,7 @@ def pad(build: Builder, call: Call) -> Value:
     bounded(
         size(tuple(n + abs(b) + abs(a) for n, b, a in zip(tensor.shape, before[1:], behind[1:], strict=True))),
         "A padded tensor",
+        LARGEST_TENSOR,
     )
 
     def move(index: Indices) -> Any:
@@ -155,7 +156,7 @@ def gather(build: Builder, call: Call) -> Value:
     extent = tensor.shape[axis]
     if indices.dtype.kind not in "iu" or not np.all((indices >= -extent) & (indices < extent)):
         raise refusal("its indices do not fit its input.")
-    bounded(size(tensor.shape) // max(1, extent) * indices.size, "A tensor")
+    bounded(size(tensor.shape) // max(1, extent) * indices.size, "A tensor", LARGEST_TENSOR)
     return build.gather(call.name, tensor, lambda index: np.take(index, indices, axis=axis))
 
 
@@ -174,6 +175,14 @@ def expand(build: Builder, call: Call) -> Value:
     return build.broadcast(call.name, tensor, shape)
 
 
+def tile(build: Builder, call: Call) -> Value:
+    tensor, repeats = call.tensor(), call.integers("repeats", 1) or ()
+    if len(repeats) != len(tensor.shape) + 1 or repeats[0] != 1 or min(repeats) < 1:
+        raise refusal("its repeats do not fit its input.")
+    bounded(size(tensor.shape) * size(repeats), "A tensor", LARGEST_TENSOR)
+    return build.gather(call.name, tensor, lambda index: np.tile(index, repeats[1:]))
+
+
 def concatenate(build: Builder, call: Call) -> Value:
     tensors = [value for value in call.inputs if isinstance(value, Tensor)]
     rank = len(tensors[0].shape) + 1
@@ -189,8 +198,8 @@ def concatenate(build: Builder, call: Call) -> Value:
     shapes = {part.shape[:axis] + part.shape[axis + 1 :] for _, part in parts}
     if len({part.ndim for _, part in parts}) != 1 or len(shapes) != 1:
         raise refusal("the shapes that it joins do not fit.")
+    bounded(sum(part.size for _, part in parts), "A tensor", LARGEST_TENSOR)
     bias = np.concatenate([np.zeros(part.shape) if t else part for t, part in parts], axis=axis)
-    bounded(bias.size, "A tensor")
     placed: list[Tensor] = []
     for chosen, (tensor, _) in enumerate(parts):
         if tensor is None:

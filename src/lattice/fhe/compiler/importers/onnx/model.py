@@ -18,9 +18,11 @@ from lattice.fhe.compiler.importers.onnx.file import array, invalid, normal, par
 from lattice.fhe.compiler.importers.onnx.operators import HANDLERS
 from lattice.fhe.compiler.importers.unsupported import Findings
 from lattice.fhe.compiler.operations import Reshape
-from lattice.fhe.compiler.operations.sizes import bounded, size
+from lattice.fhe.compiler.operations.sizes import LARGEST_TENSOR, bounded, size
 
 DOMAINS = {"": "onnx", "ai.onnx": "onnx", "ai.onnx.ml": "ai.onnx.ml"}
+MALFORMED = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What numpy and Python raise where an attribute has another type or value than its operator says."""
 OLDEST, NEWEST = 7, 26
 """Operator sets whose meaning the importer knows."""
 
@@ -55,7 +57,7 @@ class Reader:
         for place, node in self._reached():
             self._node(place, node)
         result = self._output()
-        self.findings.raise_any()
+        self.findings.raise_any(self.operators)
         assert result is not None  # the findings say why otherwise
         return self._imported(name, shape, result)
 
@@ -76,7 +78,7 @@ class Reader:
                 "model_unsupported",
                 f"The input {given[0].name!r} has an axis of unknown size beside the batch; export with fixed sizes.",
             )
-        bounded(size(shape), "The input")
+        bounded(size(shape), "The input", LARGEST_TENSOR)
         self.build.batch = max(1, dims[0].dim_value)
         return given[0].name, shape
 
@@ -110,6 +112,10 @@ class Reader:
                 raise
             self.findings.framework = framework or "onnx"
             self.findings.add(operator, name, error.message)
+            results = None
+        except MALFORMED as error:
+            self.findings.framework = framework or "onnx"
+            self.findings.add(operator, name, f"its attributes or inputs are malformed ({type(error).__name__}).")
             results = None
         except _Never:
             self.findings.framework = framework or "onnx"

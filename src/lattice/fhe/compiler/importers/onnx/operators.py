@@ -48,6 +48,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("onnx", "Split"): layout.split,
     ("onnx", "Gather"): layout.gather,
     ("onnx", "Expand"): layout.expand,
+    ("onnx", "Tile"): layout.tile,
     ("onnx", "DepthToSpace"): layout.depth_to_space,
     ("onnx", "SpaceToDepth"): layout.space_to_depth,
     ("onnx", "Shape"): layout.shape,

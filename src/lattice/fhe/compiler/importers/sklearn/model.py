@@ -69,7 +69,7 @@ def load_sklearn(model: Any) -> Imported:
             findings.add(kind, name, "it follows a step that ends a pipeline.")
         else:
             _read(reader, chain, findings, (name, step))
-    findings.raise_any()
+    findings.raise_any(operators)
     appended = len(chain.before) and type(chain.before[-1]).__name__ == "AppendSquaredLength"
     graph = Graph(INPUT, (width + bool(appended),), tuple(chain.nodes), chain.last, type(steps[-1][1]).__name__)
     graph.shapes()
