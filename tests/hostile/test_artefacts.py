@@ -266,6 +266,7 @@ RIGHT_IN, RIGHT_OUT = list(range(8)) + [-1] * (SLOTS - 8), [0, 1, 2, -2, 3, 4, 5
         {"after": [{"step": "argmax", "labels": ["a", "b", "\x1b[2J"]}]},
         {"after": [{"step": "threshold", "value": float("nan"), "labels": []}]},
         {"after": [{"step": "largest", "count": 1 << 40, "smallest": False}]},
+        {"after": [{"step": "largest", "count": 1, "smallest": False}, {"step": "argmax", "labels": []}]},
         {"after": [{"step": "vote", "labels": ["a", "b"]}]},
         {"after": [{"step": "vote", "labels": []}]},
         {"after": [{"step": "neighbours", "count": 1, "members": [0, 1, 2], "labels": ["a", "b"]}]},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lattice.fhe.compiler.report_data import KeyReport, ParametersReport, Report
+from lattice.fhe.compiler.report_data import AccuracyReport, KeyReport, ParametersReport, Report
 
 MANY = 40
 """Of ranges, the text shows so many."""
@@ -53,8 +53,8 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "error", f"{error_text(totals.error)} predicted standard deviation of a result" + _seen(report)
     yield "evaluation keys", f"{bytes_text(sizes.keys)}, {len(report.keys)} keys{_public(report)}"
     yield "query", f"{bytes_text(sizes.input)} in, {bytes_text(sizes.output)} out"
-    weights = f"{bytes_text(sizes.weights)} in the file, {bytes_text(sizes.encoded_weights)} in a worker's memory"
-    yield "weights", weights
+    stored = f"{bytes_text(sizes.weights)} in the file, " if sizes.weights else ""
+    yield "weights", f"{stored}{bytes_text(sizes.encoded_weights)} in a worker's memory"
     yield "parameters", parameters_line(params)
     yield "security", f"{params.security_bits} bits ({params.security}): log QP {_of(params)}"
     work = f"{totals.rotations} rotations, {totals.diagonals} products with weights, {totals.products} of ciphertexts"
@@ -119,13 +119,20 @@ def accuracy_line(report: Report) -> str:
     """In the clear, simulated, encrypted."""
     found = report.accuracy
     if found is None:
-        return "not measured: no labels were given"
-    parts = [f"{share_text(found.clear)} in the clear"]
+        return "not measured: no samples were given"
+    parts = [f"{score_text(found, found.clear)} in the clear"]
     if found.simulated is not None:
-        parts.append(f"{share_text(found.simulated)} simulated")
+        parts.append(f"{score_text(found, found.simulated)} simulated")
     if found.encrypted is not None:
-        parts.append(f"{share_text(found.encrypted)} encrypted (on {found.encrypted_samples})")
+        parts.append(f"{score_text(found, found.encrypted)} encrypted (on {found.encrypted_samples})")
     return f"{', '.join(parts)}; {found.samples} samples"
+
+
+def score_text(found: AccuracyReport, score: float | None) -> str:
+    """A share of right labels in per cent; any other measure as it is."""
+    if score is None:
+        return "–"
+    return f"{100 * score:.2f} %" if found.metric == "accuracy" else f"{found.metric} {score:.5f}"
 
 
 def parameters_line(params: ParametersReport) -> str:
@@ -205,8 +212,3 @@ def time_text(milliseconds: float) -> str:
 def error_text(error: float) -> str:
     """Two digits: 3.1e-03."""
     return "0" if error == 0 else f"{error:.1e}"
-
-
-def share_text(share: float | None) -> str:
-    """A share of 1 in per cent."""
-    return "–" if share is None else f"{100 * share:.2f} %"
