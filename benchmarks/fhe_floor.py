@@ -105,7 +105,7 @@ def pointwise(n: int, limbs: int, operands: int) -> Work:
     return Work(0, limbs * operands * n * WORD)
 
 
-def bsgs(ctx: KeySwitchContext, babies: int, giants: int, diagonals: int) -> Work:
+def matrix(ctx: KeySwitchContext, babies: int, giants: int, diagonals: int) -> Work:
     """Double-hoisted: one decomposition, a gadget product for each baby; both and half a ModDown for each giant."""
     half = mod_down(ctx).times(0.5)
     work = decompose(ctx) + gadget(ctx).times(babies) + mod_down(ctx)

@@ -27,7 +27,7 @@ from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.ckks.presets import preset
 from lattice.fhe.ckks.security import max_log_qp
 from lattice.fhe.hal.choose import choose
-from lattice.fhe.hal.operations import Diagonals
+from lattice.fhe.hal.weights import Diagonals
 from lattice.fhe.keys.decryptor import Decryptor
 from lattice.fhe.keys.encryptor import PublicKeyEncryptor, SecretKeyEncryptor
 from lattice.fhe.keys.evaluation import KeyGenerator
@@ -334,10 +334,10 @@ class Bench:
         on = evaluator._on
         yield from self.row(
             f"matrix of {DIAGONALS} diagonals",
-            lambda: on.bsgs(self.x, stored, plan.bsgs),
-            floor.bsgs(self.context, len(plan.bsgs.babies) - 1, len(plan.bsgs.giants) - 1, DIAGONALS),
+            lambda: on.matrix([self.x], stored, plan.product),
+            floor.matrix(self.context, len(plan.product.babies) - 1, len(plan.product.giants) - 1, DIAGONALS),
             self.peers(lambda p: p.apply(transform, cipher), None),
-            error=self.error(on.bsgs(self.x, stored, plan.bsgs), wanted),
+            error=self.error(on.matrix([self.x], stored, plan.product)[0], wanted),
             key_bytes=sum(key_bytes(spec, self.params) for spec in specs),
             peer_key_bytes=self.lattigo.rotation_key_bytes() * self.lattigo.transform_keys if self.lattigo else None,
             weight_bytes=polys.nbytes,

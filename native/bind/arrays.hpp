@@ -39,5 +39,8 @@ void require_shape(const Input& x, const std::vector<std::size_t>& shape, const 
 void bind_primitives(nb::module_& module);
 void bind_switching(nb::module_& module);
 void bind_secret(nb::module_& module);
+void bind_seeds(nb::module_& module);
+void bind_linear(nb::module_& module);
+void bind_program(nb::module_& module);
 
 }  // namespace lattice

@@ -19,5 +19,8 @@ NB_MODULE(_native, m) {
     m.def("kept_bytes", &buffers_kept_bytes);
     bind_primitives(m);
     bind_switching(m);
+    bind_seeds(m);
     bind_secret(m);
+    bind_linear(m);
+    bind_program(m);
 }

@@ -1,5 +1,6 @@
 // Key switching and what is made of it.
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/tuple.h>
 
 #include <array>
 #include <map>
@@ -7,6 +8,7 @@
 #include "bind/arrays.hpp"
 #include "hal/key_switch.hpp"
 #include "hal/matrix_product.hpp"
+#include "hal/sums.hpp"
 
 namespace lattice {
 namespace {
@@ -110,31 +112,118 @@ std::vector<MatrixStep> matrix_steps(const SwitchContext& context, const SwitchC
     return steps;
 }
 
-using TermIndexes = std::vector<std::vector<std::pair<std::size_t, std::size_t>>>;
+using MatrixTerms = std::vector<std::vector<std::vector<std::tuple<std::size_t, std::size_t, std::size_t>>>>;
 
-Output bsgs(const SwitchContext& context, const Input& ct, const Input& diagonals, const std::map<u64, Input>& keys,
-            const std::vector<u64>& babies, const std::vector<u64>& giants, const TermIndexes& terms) {
-    require_shape(ct, {2, context.q_limbs(), context.n()}, "the ciphertext");
-    const bool fits = diagonals.ndim() == 3 && diagonals.shape(1) == context.limbs() &&
-                      diagonals.shape(2) == context.n() && terms.size() == giants.size() && !giants.empty();
-    if (!fits) throw std::invalid_argument("expected diagonals [count, limbs, N] and terms for every giant step");
-    const SwitchConstants& constants = context.constants();
-    MatrixPlan plan{matrix_steps(context, constants, babies, keys), matrix_steps(context, constants, giants, keys), {}};
-    for (const auto& list : terms) {
-        plan.terms.emplace_back();
-        for (const auto& [baby, diagonal] : list) {
-            if (baby >= babies.size() || diagonal >= diagonals.shape(0)) {
-                throw std::invalid_argument("a term names a step or a diagonal that is not there");
+// Terms with their turned ciphertexts numbered, and indices checked.
+void fill_terms(MatrixPlan& plan, const SwitchContext& context, const Input& diagonals, const MatrixTerms& terms,
+                std::size_t inputs) {
+    TurnIndex turns(plan, inputs);
+    for (std::size_t a = 0; a < terms.size(); ++a) {
+        if (terms[a].size() != plan.giants.size()) throw std::invalid_argument("terms for every giant step of each result");
+        const std::size_t before = plan.inner.size();
+        for (std::size_t j = 0; j < terms[a].size(); ++j) {
+            if (terms[a][j].empty()) continue;
+            plan.inner.push_back({a, j, {}});
+            for (const auto& [input, baby, diagonal] : terms[a][j]) {
+                if (input >= inputs || baby >= plan.babies.size() || diagonal >= diagonals.shape(0)) {
+                    throw std::invalid_argument("a term names an input, a step or a diagonal that is not there");
+                }
+                const u64* data = diagonals.data() + diagonal * context.limbs() * context.n();
+                plan.inner.back().terms.push_back({turns(input, baby), data});
             }
-            plan.terms.back().push_back({baby, diagonals.data() + diagonal * context.limbs() * context.n()});
+        }
+        if (plan.inner.size() == before) throw std::invalid_argument("a result has no term");
+    }
+}
+
+std::vector<Output> matrix(const SwitchContext& context, const std::vector<Input>& cts, const Input& diagonals,
+                           const std::map<u64, Input>& keys, const std::vector<u64>& babies,
+                           const std::vector<u64>& giants, const MatrixTerms& terms) {
+    const bool fits = diagonals.ndim() == 3 && diagonals.shape(1) == context.limbs() &&
+                      diagonals.shape(2) == context.n() && !giants.empty() && !terms.empty();
+    if (!fits) throw std::invalid_argument("expected diagonals [count, limbs, N], giant steps and results");
+    const SwitchConstants& constants = context.constants();
+    MatrixPlan plan{matrix_steps(context, constants, babies, keys), matrix_steps(context, constants, giants, keys), {}, {}};
+    fill_terms(plan, context, diagonals, terms, cts.size());
+    std::vector<const u64*> in;
+    for (const Input& ct : cts) {
+        require_shape(ct, {2, context.q_limbs(), context.n()}, "the ciphertext");
+        in.push_back(ct.data());
+    }
+    std::vector<Output> outs;
+    std::vector<u64*> to;
+    for (std::size_t a = 0; a < terms.size(); ++a) {
+        outs.push_back(new_ciphertext(context));
+        to.push_back(outs.back().data());
+    }
+    nb::gil_scoped_release release;
+    multiply_matrix(constants, to, in, plan);
+    return outs;
+}
+
+// Ciphertexts [components, limbs, N], all alike, and as many results.
+struct Summands {
+    Ciphertexts in;
+    std::vector<std::size_t> shape;
+    std::size_t n;
+    int log_n;
+
+    Summands(const std::vector<Input>& cts, const Moduli& moduli) {
+        if (cts.empty() || cts[0].ndim() != 3) throw std::invalid_argument("expected ciphertexts [components, limbs, N]");
+        const Tensor t(cts[0], moduli.size());
+        if (moduli.empty() || t.batch == 0) throw std::invalid_argument("expected ciphertexts [components, limbs, N]");
+        shape = shape_of(cts[0]);
+        for (const Input& ct : cts) {
+            require_shape(ct, shape, "the ciphertext");
+            in.data.push_back(ct.data());
+        }
+        in.components = t.batch;
+        n = t.n;
+        log_n = t.log_n;
+    }
+
+    std::vector<Output> outputs(std::size_t count, std::vector<u64*>& to) const {
+        std::vector<Output> outs;
+        for (std::size_t a = 0; a < count; ++a) {
+            outs.push_back(new_array(shape));
+            to.push_back(outs.back().data());
+        }
+        return outs;
+    }
+};
+
+std::vector<Output> sum_of_plain(const std::vector<Input>& cts, const Input& plain, const SumTerms& terms,
+                                 const Moduli& moduli) {
+    const Summands s(cts, moduli);
+    if (plain.ndim() != 3 || plain.shape(1) != moduli.size() || plain.shape(2) != s.n) {
+        throw std::invalid_argument("expected plaintexts [count, limbs, N]");
+    }
+    for (const auto& pairs : terms) {
+        for (const auto& [i, d] : pairs) {
+            if (i >= cts.size() || d >= plain.shape(0)) throw std::invalid_argument("a term names what is not there");
         }
     }
-    Output out = new_ciphertext(context);
-    u64* dst = out.data();
-    const u64* src = ct.data();
+    std::vector<const u64*> rows;
+    for (std::size_t d = 0; d < plain.shape(0); ++d) rows.push_back(plain.data() + d * moduli.size() * s.n);
+    std::vector<u64*> to;
+    std::vector<Output> outs = s.outputs(terms.size(), to);
     nb::gil_scoped_release release;
-    multiply_matrix(constants, dst, src, plan);
-    return out;
+    sum_plain(tables_of(moduli, s.log_n, current_isa()), to, s.in, rows, terms);
+    return outs;
+}
+
+std::vector<Output> sum_of_periodic(const std::vector<Input>& cts, const Input& weights, const Moduli& moduli) {
+    const Summands s(cts, moduli);
+    const bool fits = weights.ndim() == 4 && weights.shape(1) == cts.size() && weights.shape(2) == moduli.size() &&
+                      weights.shape(3) != 0 && s.n % weights.shape(3) == 0;
+    if (!fits) throw std::invalid_argument("expected weights [outs, inputs, limbs, values], values a divisor of N");
+    std::vector<u64*> to;
+    std::vector<Output> outs = s.outputs(weights.shape(0), to);
+    const u64* w = weights.data();
+    const std::size_t values = weights.shape(3);
+    nb::gil_scoped_release release;
+    sum_periodic(tables_of(moduli, s.log_n, current_isa()), to, s.in, w, values);
+    return outs;
 }
 
 Output decompose_one(const SwitchContext& context, const Input& x) {
@@ -168,10 +257,12 @@ void bind_switching(nb::module_& m) {
         .def("relinearise", &relinearise, nb::arg("ct").noconvert(), nb::arg("key").noconvert())
         .def("rotate_hoisted", &rotate_hoisted, nb::arg("ct").noconvert(), "elements"_a, nb::arg("keys").noconvert())
         .def("rotate_sum", &rotate_sum, nb::arg("ct").noconvert(), "elements"_a, nb::arg("keys").noconvert())
-        .def("bsgs", &bsgs, nb::arg("ct").noconvert(), nb::arg("diagonals").noconvert(), nb::arg("keys").noconvert(), "babies"_a,
-             "giants"_a, "terms"_a)
+        .def("matrix", &matrix, nb::arg("cts").noconvert(), nb::arg("diagonals").noconvert(), nb::arg("keys").noconvert(),
+             "babies"_a, "giants"_a, "terms"_a)
         .def("decompose", &decompose_one, nb::arg("x").noconvert())
         .def("gadget_product", &gadget, nb::arg("digits").noconvert(), nb::arg("key").noconvert());
+    m.def("sum_plain", &sum_of_plain, nb::arg("cts").noconvert(), nb::arg("plain").noconvert(), "terms"_a, "moduli"_a);
+    m.def("sum_periodic", &sum_of_periodic, nb::arg("cts").noconvert(), nb::arg("weights").noconvert(), "moduli"_a);
 }
 
 }  // namespace lattice

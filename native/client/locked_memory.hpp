@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 namespace lattice {
 
@@ -27,5 +28,26 @@ class LockedMemory {
     std::size_t bytes_ = 0;
     bool locked_ = false;
 };
+
+// Such memory for the time of one operation, recycled because mapping and locking cost more than most operations. Wiped
+// when it goes out of scope; contents are undefined when it comes.
+class SecretScratch {
+  public:
+    explicit SecretScratch(std::size_t bytes);
+    SecretScratch(SecretScratch&& other) noexcept : memory_(std::move(other.memory_)), used_(other.used_) {}
+    SecretScratch& operator=(SecretScratch&&) = delete;
+    SecretScratch(const SecretScratch&) = delete;
+    ~SecretScratch();
+
+    void* data() const { return memory_.data(); }
+    std::size_t bytes() const { return used_; }
+
+  private:
+    LockedMemory memory_;
+    std::size_t used_;
+};
+
+// Fills with the operating system's randomness, straight from the kernel; std::runtime_error if it has none.
+void fill_random(void* data, std::size_t bytes);
 
 }  // namespace lattice

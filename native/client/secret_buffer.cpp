@@ -4,6 +4,10 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "base/pool.hpp"
+#include "client/encryption.hpp"
+#include "client/sampling.hpp"
+
 namespace lattice {
 
 SecretBuffer::SecretBuffer(std::size_t n) : n_(n), log_n_(log2_of(n)), coefficients_(n) {}
@@ -15,20 +19,7 @@ void SecretBuffer::require_unwiped() const {
 void SecretBuffer::sample_ternary(const std::uint8_t* bytes, std::size_t count) {
     const std::lock_guard<std::mutex> lock(mutex_);
     require_unwiped();
-    auto* out = static_cast<std::int8_t*>(coefficients_.data());
-    std::size_t done = 0;
-    // A byte at a time is the same order, because words are little-endian.
-    for (std::size_t i = 0; i < count / 8 * 8 && done < n_; ++i) {
-        for (int shift = 0; shift < 8 && done < n_; shift += 2) {
-            const int field = (bytes[i] >> shift) & 3;
-            out[done] = static_cast<std::int8_t>(field - 1);
-            done += field < 3;
-        }
-    }
-    if (done < n_) {
-        lattice::wipe(out, n_);
-        throw std::invalid_argument("too few bytes for that many coefficients");
-    }
+    lattice::sample_ternary(static_cast<std::int8_t*>(coefficients_.data()), n_, bytes, count);
     evaluations_.clear();
 }
 
@@ -48,50 +39,104 @@ void SecretBuffer::get(std::int8_t* coefficients) const {
     std::memcpy(coefficients, coefficients_.data(), n_);
 }
 
+void SecretBuffer::pack(std::uint8_t* out) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    require_unwiped();
+    const auto* s = static_cast<const std::int8_t*>(coefficients_.data());
+    std::fill(out, out + n_ / 4, std::uint8_t{0});
+    for (std::size_t i = 0; i < n_; ++i) {
+        out[i / 4] = static_cast<std::uint8_t>(out[i / 4] | (s[i] + 1) << (2 * (i % 4)));
+    }
+}
+
+void SecretBuffer::unpack(const std::uint8_t* packed) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    require_unwiped();
+    auto* s = static_cast<std::int8_t*>(coefficients_.data());
+    bool bad = false;
+    for (std::size_t i = 0; i < n_; ++i) {
+        const int field = (packed[i / 4] >> (2 * (i % 4))) & 3;
+        s[i] = static_cast<std::int8_t>(field - 1);
+        bad |= field == 3;
+    }
+    evaluations_.clear();
+    if (bad) {
+        lattice::wipe(s, n_);
+        throw std::invalid_argument("coefficients must be -1, 0 or 1");
+    }
+}
+
 const u64* SecretBuffer::evaluations(const NttTable& table) {
-    const u64 q = table.modulus.value;
-    auto found = evaluations_.find(q);
+    auto found = evaluations_.find(table.modulus.value);
     if (found == evaluations_.end()) {
         LockedMemory memory(n_ * sizeof(u64));
         auto* out = static_cast<u64*>(memory.data());
-        const auto* s = static_cast<const std::int8_t*>(coefficients_.data());
-        const u64 residues[3] = {q - 1, 0, 1};
-        for (std::size_t i = 0; i < n_; ++i) out[i] = residues[s[i] + 1];
-        table.kernels->forward(out, out, table);
-        found = evaluations_.emplace(q, std::move(memory)).first;
+        transform_small(out, static_cast<const std::int8_t*>(coefficients_.data()), table);
+        found = evaluations_.emplace(table.modulus.value, std::move(memory)).first;
     }
     return static_cast<const u64*>(found->second.data());
 }
 
+Tables SecretBuffer::prepared(const Moduli& moduli) {
+    require_unwiped();
+    Tables tables = tables_of(moduli, log_n_, current_isa());
+    for (const NttTable* table : tables) evaluations(*table);
+    return tables;
+}
+
 void SecretBuffer::decrypt(u64* out, const u64* components, std::size_t count, const Moduli& moduli) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    require_unwiped();
-    const Tables tables = tables_of(moduli, log_n_, current_isa());
-    for (std::size_t limb = 0; limb < tables.size(); ++limb) {
+    const Tables tables = prepared(moduli);
+    parallel(tables.size(), [&](std::size_t limb) {
         const NttTable& table = *tables[limb];
         const u64* s = evaluations(table);
         const auto component = [&](std::size_t k) { return components + (k * tables.size() + limb) * n_; };
         u64* to = out + limb * n_;
-        std::copy(component(count - 1), component(count - 1) + n_, to);
-        for (std::size_t k = count - 1; k-- > 0;) {
-            table.kernels->mul_add(to, component(k), to, s, n_, table.modulus);  // Horner
+        const u64* sum = component(count - 1);
+        for (std::size_t k = count - 1; k-- > 0; sum = to) {
+            table.kernels->mul_add(to, component(k), sum, s, n_, table.modulus);  // Horner
         }
-    }
+        if (count == 1) std::copy(sum, sum + n_, to);
+    });
 }
 
 void SecretBuffer::multiply(u64* out, const u64* x, const Moduli& moduli) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    require_unwiped();
-    const Tables tables = tables_of(moduli, log_n_, current_isa());
-    for (std::size_t limb = 0; limb < tables.size(); ++limb) {
+    const Tables tables = prepared(moduli);
+    parallel(tables.size(), [&](std::size_t limb) {
         const NttTable& table = *tables[limb];
         table.kernels->mul(out + limb * n_, x + limb * n_, evaluations(table), n_, table.modulus);
+    });
+}
+
+void SecretBuffer::encrypt(u64* out, const UniformPolynomial& a, const std::int8_t* error, const Hidden& hidden,
+                           const Moduli& moduli) {
+    if (a.limbs() != moduli.size()) throw std::invalid_argument("as many primes as stream indices are needed");
+    if (hidden.gadget && hidden.gadget->size() != moduli.size()) {
+        throw std::invalid_argument("the gadget has one number for each prime");
     }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Tables tables = prepared(moduli);
+    const Isa isa = current_isa();
+    const Permutation* turn = hidden.element ? &permutation(hidden.element, log_n_, isa) : nullptr;
+    parallel(tables.size(), [&](std::size_t limb) {
+        const NttTable& table = *tables[limb];
+        const u64 gadget = hidden.gadget ? (*hidden.gadget)[limb] % table.modulus.value : 0;
+        const LimbSecret secret{evaluations(table), turn, gadget};
+        const u64* plain = hidden.plain ? hidden.plain + limb * n_ : nullptr;
+        encrypt_limb(out + limb * n_, a.limb(limb, table.modulus.value, isa), error, secret, plain, table);
+    });
 }
 
 bool SecretBuffer::wiped() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return wiped_;
+}
+
+bool SecretBuffer::locked() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return coefficients_.locked() &&
+           std::all_of(evaluations_.begin(), evaluations_.end(), [](const auto& item) { return item.second.locked(); });
 }
 
 void SecretBuffer::wipe() {

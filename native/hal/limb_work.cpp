@@ -28,6 +28,12 @@ void LimbWork::multiply(std::size_t leaf, u64* b, u64* a, bool add) {
     kernels().leaf_of_products(product, finished_ ? nullptr : digits_.work.begin(), leaf, table_);
 }
 
+void LimbWork::multiply_finished(std::size_t start, std::size_t length, u64* b, u64* a) const {
+    const GadgetProduct product{
+        b - start, a - start, digits_.rows.begin(), key_[0].begin(), key_[1].begin(), digits_.rows.size(), by_, false};
+    kernels().gadget(product, start, length, table_.modulus);
+}
+
 void LimbWork::finish_digits() {
     for (u64* work : digits_.work) {
         for (std::size_t leaf = 0; work != nullptr && leaf < leaves(); ++leaf) {

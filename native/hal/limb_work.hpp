@@ -22,6 +22,9 @@ class LimbWork {
     // To be called when `multiply` was, for every leaf.
     void digits_are_finished() { finished_ = true; }
 
+    // The same at `length` positions from `start` on, for digits that are finished. The arrays hold so many.
+    void multiply_finished(std::size_t start, std::size_t length, u64* b, u64* a) const;
+
     // Finishes the digits without multiplying.
     void finish_digits();
 

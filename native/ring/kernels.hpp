@@ -42,6 +42,22 @@ struct WeightedSum {
     bool add;
 };
 
+// One tile of a matrix product with numbers: out[a][p] = Σ_i x[i][p]·weights[i][a], for kPeriodicOuts rows and
+// kPeriodicTile positions. x is of u32 where `periodic_is_narrow`, else of u64.
+constexpr int kPeriodicOuts = 6;
+constexpr std::size_t kPeriodicTile = 32;
+constexpr std::size_t kMostPeriodicTerms = 4096;
+constexpr u64 kLeastPeriodicModulus = 1 << 13;  // below, sums of high halves might exceed it
+inline bool periodic_is_narrow(u64 q) { return q < u64{1} << 30; }
+struct PeriodicTile {
+    u64* const* out;
+    const void* x;
+    const u64* weights;
+    std::size_t count;   // at most kMostPeriodicTerms
+    Factor high_factor;  // R·2^32 where narrow, R·2^radix_bits else
+    bool add;
+};
+
 // A polynomial to add, perhaps permuted; null data means none.
 struct Addend {
     const u64* data = nullptr;
@@ -65,7 +81,11 @@ struct Kernels {
     void (*neg)(u64* dst, const u64* a, std::size_t n, const Modulus& m);
     void (*mul)(u64* dst, const u64* a, const u64* b, std::size_t n, const Modulus& m);
     void (*mul_add)(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*mul_sub)(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& m);  // acc − a·b
     void (*mul_scalar)(u64* dst, const u64* a, const Factor& w, std::size_t n, const Modulus& m);
+
+    void (*from_small)(u64* dst, const std::int8_t* src, std::size_t n, const Modulus& m);  // |src| < q
+    void (*centred_binomial)(std::int8_t* dst, const std::uint8_t* bytes, std::size_t n, int eta);
 
     void (*permute)(u64* dst, const u64* src, const Permutation& by, std::size_t n);
     void (*tensor)(u64* const dst[3], const u64* const a[2], const u64* const b[2], std::size_t n, const Modulus& m);
@@ -91,6 +111,7 @@ struct Kernels {
     void (*gadget)(const GadgetProduct& g, std::size_t start, std::size_t length, const Modulus& m);
 
     void (*weighted_sum)(const WeightedSum& sum, std::size_t n, const Modulus& m);
+    void (*periodic_tile)(const PeriodicTile& tile, const Modulus& m);
     // dst += σ(src), or factor·σ(src), at positions [start, start + length) of dst
     void (*add_permuted)(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
                          const Modulus& m);

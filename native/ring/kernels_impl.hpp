@@ -5,7 +5,9 @@
 #include "ring/fused.hpp"
 #include "ring/kernels.hpp"
 #include "ring/ntt.hpp"
+#include "ring/periodic.hpp"
 #include "ring/pointwise.hpp"
+#include "ring/small.hpp"
 
 namespace lattice {
 namespace {
@@ -20,7 +22,10 @@ constexpr Kernels make_kernels() {
     k.neg = neg_all<V>;
     k.mul = mul_all<V>;
     k.mul_add = mul_add_all<V>;
+    k.mul_sub = mul_sub_all<V>;
     k.mul_scalar = mul_scalar_all<V>;
+    k.from_small = residues_of_small;
+    k.centred_binomial = centred_binomial;
     k.permute = permute_all<V>;
     k.tensor = tensor_all<V>;
     k.inverse_centred = inverse_centred<V>;
@@ -30,6 +35,7 @@ constexpr Kernels make_kernels() {
     k.leaf_to_residues = leaf_to_residues<V>;
     k.leaf_to_lazies = leaf_to_lazies<V>;
     k.weighted_sum = weighted_sum<V>;
+    k.periodic_tile = periodic_tile<V>;
     k.add_permuted = add_permuted<V>;
     k.leaf_of_products = leaf_of_products<V>;
     k.leaf_to_quotient = leaf_to_quotient<V>;

@@ -88,6 +88,24 @@ struct Avx2Lanes {
     }
     static Word finish(const Sum& s, const Mod& m) { return centre(s.total, m); }
 
+    // Plain integers of 64 bits.
+    using Integer = __m256i;
+    static constexpr int kPeriodicVectors = 2;
+    static Integer no_integers() { return _mm256_setzero_si256(); }
+    static Integer integers(const u64* p) { return _mm256_set1_epi64x(static_cast<long long>(*p)); }
+    static Integer widened(const u32* p) {
+        return _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static void store_integers(u64* p, Integer x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+    template <bool>
+    static Integer integer_product(Integer sum, Integer a, Integer b) {
+        return _mm256_add_epi64(sum, _mm256_mul_epu32(a, b));
+    }
+    static void carry(Integer& low, Integer& high) {
+        high = _mm256_add_epi64(high, _mm256_srli_epi64(low, 32));
+        low = _mm256_and_si256(low, _mm256_set1_epi64x(0xffffffff));
+    }
+
     // Any |x| ≤ 8q to |x| ≤ q/2 (a hair more).
     static Word centre(Word x, const Mod& m) {
         return _mm256_fnmadd_pd(round(_mm256_mul_pd(x, m.reciprocal)), m.q, x);

@@ -104,6 +104,27 @@ struct IfmaLanes {
         return sub(up, _mm512_madd52hi_epu64(zero(), k, m.q));
     }
 
+    static constexpr double kTermReach = 1.0 / 4503599627370496.0;  // of a term in a finished sum: q/R of q
+
+    // Plain integers of 64 bits.
+    using Integer = Word;
+    static constexpr int kPeriodicVectors = 4;
+    static Integer no_integers() { return zero(); }
+    static Integer integers(const u64* p) { return splat(*p); }
+    static Integer widened(const u32* p) {
+        return _mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    // kTiny: products have 52 bits, and one instruction does it.
+    template <bool kTiny>
+    static Integer integer_product(Integer sum, Integer a, Integer b) {
+        if constexpr (kTiny) return _mm512_madd52lo_epu64(sum, a, b);
+        return _mm512_add_epi64(sum, _mm512_mul_epu32(a, b));
+    }
+    static void carry(Integer& low, Integer& high) {
+        high = add(high, _mm512_srli_epi64(low, 32));
+        low = _mm512_and_si512(low, splat(0xffffffff));
+    }
+
     // kGroup consecutive factors, repeated to fill the lanes. One more multiplication is cheaper than twice the table.
     template <int kGroup>
     static Mul lane_factors(Twiddles w, std::size_t at, const Mod& m) {

@@ -79,6 +79,24 @@ struct ScalarLanes {
         s.low = static_cast<u64>(total);
         s.high = static_cast<u64>(total >> 64);
     }
+    static constexpr double kTermReach = 1.0 / 18446744073709551616.0;  // of a term in a finished sum: q/R of q
+
+    // Plain integers of 64 bits.
+    using Integer = u64;
+    static constexpr int kPeriodicVectors = 2;
+    static Integer no_integers() { return 0; }
+    static Integer integers(const u64* p) { return *p; }
+    static Integer widened(const u32* p) { return *p; }
+    static void store_integers(u64* p, Integer x) { *p = x; }
+    template <bool>
+    static Integer integer_product(Integer sum, Integer a, Integer b) {
+        return sum + a * b;
+    }
+    static void carry(Integer& low, Integer& high) {
+        high += low >> 32;
+        low = static_cast<u32>(low);
+    }
+
     // (sum − k·q)/R
     static Word finish(const Sum& s, const Mod& m) { return s.high - high(s.low * m.inverse, m.q); }
 };

@@ -8,7 +8,9 @@ from functools import cache
 import numpy as np
 
 from lattice.fhe.ckks.parameters import InsecureTestParameters, Parameters, parameters
-from lattice.fhe.ring.modulus import Residues
+from lattice.fhe.hal.reference import ReferenceBackend
+from lattice.fhe.keys.secret import SecretKey
+from lattice.fhe.ring.modulus import Residues, reduce_signed
 from lattice.fhe.ring.primes import find_primes, root_of_unity
 
 
@@ -39,6 +41,13 @@ def small() -> Parameters:
 def deep() -> Parameters:
     """N = 8192: a 45-bit base, four levels, one of which has two primes, and a special prime."""
     return parameters(log_n=13, base_bits=45, level_bits=[28, 28, (20, 20), 28], special_bits=[44], scale_bits=28)
+
+
+def evaluations(secret: SecretKey, moduli: Sequence[int]) -> Residues:
+    """s in NTT form, which the client itself never hands out."""
+    return ReferenceBackend().ntt(
+        reduce_signed(secret.coefficients().astype(np.int64), moduli), moduli, secret.params.n
+    )
 
 
 def slow_ntt(a: Sequence[int], q: int) -> list[int]:

@@ -21,6 +21,7 @@ from lattice.fhe.ring.automorphism import automorphism_ntt, inverse_element
 from lattice.fhe.ring.modulus import Residues, mul_scalar
 from lattice.fhe.ring.ntt import NumpyTransforms
 from lattice.fhe.ring.primes import root_of_unity
+from tests.support.fhe import evaluations
 
 WHY_SKIPPED = "the oracle needs the wheel orion-v2-lattigo (pip install orion-v2-lattigo)"
 
@@ -124,7 +125,7 @@ class Lattigo:
     def secret_key(self, secret: SecretKey) -> Any:
         """Our secret, for Lattigo."""
         moduli = self.q + self.p
-        s = to_lattigo(secret.ntt(moduli, NumpyTransforms()), moduli, montgomery=True)
+        s = to_lattigo(evaluations(secret, moduli), moduli, montgomery=True)
         return self.rlwe.SecretKey.unmarshal_binary(write_qp(s, len(self.q)))
 
     def public_key(self, b: Residues, a: Residues) -> Any:

@@ -59,7 +59,10 @@ def counted_randomness() -> Iterator[None]:
     def draw(size: int) -> bytes:
         return hashlib.sha512(f"lattice fhe vectors {next(counter)}".encode()).digest()[:size]
 
-    with patch("os.urandom", draw):
+    def fill(out: np.ndarray) -> None:
+        out[:] = np.frombuffer(draw(len(out)), dtype=np.uint8)
+
+    with patch("os.urandom", draw), patch("lattice.fhe.keys.sampling.fill_random", fill):
         yield
 
 

@@ -24,9 +24,10 @@ runtimes = App(name="runtimes", help="Your own machines: create, pair, verify, r
 hosted = App(name="hosted", help="Hosted capacity, for the operator of the gateway.")
 credits_ = App(name="credits", help="The account's credits.")
 prices = App(name="prices", help="The catalogue of hosted models and its prices, for the operator.")
+models = App(name="models", help="Models that run on encrypted data: check, compile, try out.")
 
 runtimes.command(hosted)
-for group in (keys, runtimes, credits_, prices):
+for group in (keys, runtimes, credits_, prices, models):
     app.command(group)
 
 _COMMANDS = (
@@ -118,6 +119,48 @@ _COMMANDS = (
         "prices:set_",
         "Add a model to the catalogue, or change its price.",
         "lattice prices set llama-3.2-1b --input 0.05 --output 0.2",
+    ),
+    (
+        models,
+        "check",
+        "models:check",
+        "Say whether a model can run encrypted, and what stands in the way.",
+        "lattice models check model.onnx",
+    ),
+    (
+        models,
+        "compile",
+        "models:compile_",
+        "Compile a model into one file that runs on encrypted data.",
+        "lattice models compile model.onnx --calibration data.npz --sign publisher.pem",
+    ),
+    (
+        models,
+        "report",
+        "models:report",
+        "Show what a compiled model will do, as text or as a picture.",
+        "lattice models report model.lattice --svg report.svg",
+    ),
+    (
+        models,
+        "simulate",
+        "model_runs:simulate",
+        "Run a compiled model with the noise of encryption, but without encryption.",
+        "lattice models simulate model.lattice --data test.npz",
+    ),
+    (
+        models,
+        "run",
+        "model_runs:run",
+        "Run a compiled model really encrypted, on this machine.",
+        "lattice models run model.lattice --data test.npz --count 5",
+    ),
+    (
+        models,
+        "key",
+        "publisher:key",
+        "Make the key that signs compiled models, or show it.",
+        "lattice models key publisher.pem",
     ),
     (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
     (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),

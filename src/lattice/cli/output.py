@@ -37,6 +37,7 @@ _EXIT_CODES = {
     "pairing_secret_leaked": EXIT_SECURITY,
     "bootstrap_token_used": EXIT_SECURITY,
     "model_digest_mismatch": EXIT_SECURITY,
+    "artefact_untrusted": EXIT_SECURITY,
     "runtime_identity_changed": EXIT_SECURITY,
     "runtime_unverified": EXIT_SECURITY,
     "sealing_mode_unavailable": EXIT_SECURITY,

@@ -17,7 +17,7 @@ from lattice.fhe.ckks.presets import preset
 from lattice.fhe.hal import available_backends, composites, interpreter, transcript
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal.backend import Backend, KeySwitchContext
-from lattice.fhe.hal.composites import BsgsPlan, Composites
+from lattice.fhe.hal.composites import Composites, ProductPlan
 from lattice.fhe.hal.program import Input, Program, Weight, scale_text
 from lattice.fhe.hal.reference import ReferenceBackend
 from lattice.fhe.hal.validation import required_keys
@@ -216,21 +216,41 @@ def check_composites(backend: Backend, ctx: KeySwitchContext, full: KeySwitchCon
 
     by_element = dict(zip(g, keys, strict=True))
     diagonals = tensor((5, n), ctx.moduli, seed=5)
-    for plan in bsgs_plans(g):
-        wanted = composites.bsgs(REFERENCE, x, diagonals, by_element, plan, ctx)
-        equal(fused.bsgs(x, diagonals, by_element, plan, ctx), wanted)
+    for plan in product_plans(g):
+        outs = fused.matrix([x, y], diagonals, by_element, plan, ctx)
+        for got, wanted in zip(
+            outs, composites.matrix(REFERENCE, [x, y], diagonals, by_element, plan, ctx), strict=True
+        ):
+            equal(got, wanted)
+    terms = (((0, 0), (1, 4), (0, 2)), ((1, 1),))
+    plain = tensor((5, n), ctx.q_moduli, seed=6)
+    for cts in ([x, y], [triple, triple]):
+        outs = fused.sum_plain(cts, plain, terms, ctx.q_moduli)
+        for got, wanted in zip(outs, composites.sum_plain(REFERENCE, cts, plain, terms, ctx.q_moduli), strict=True):
+            equal(got, wanted)
+    for values in (1, 4, 8, n // 2, n):
+        weights = tensor((3, 2, values), ctx.q_moduli, seed=7)
+        outs = fused.sum_periodic([x, y], weights, ctx.q_moduli)
+        for got, wanted in zip(outs, composites.sum_periodic(REFERENCE, [x, y], weights, ctx.q_moduli), strict=True):
+            equal(got, wanted)
     for changed, kept in zip([x, y, *keys], before, strict=True):
         assert np.array_equal(changed, kept), "composites are out of place"
 
 
-def bsgs_plans(g: list[int]) -> list[BsgsPlan]:
-    """With and without the identity among babies and giants; a diagonal used twice; uneven terms."""
+def product_plans(g: list[int]) -> list[ProductPlan]:
+    """With and without the identity among babies and giants; a diagonal used twice; uneven terms; several inputs and
+    results, of which some need no giant step that others need."""
+    two = (((0, 0, 0), (1, 1, 1), (0, 2, 4)), ()), (((1, 2, 1),), ((0, 1, 2), (1, 2, 3))), ((), ((1, 0, 0),))
     return [
-        BsgsPlan((1, g[0]), (1, g[1]), (((0, 0), (1, 1)), ((0, 2), (1, 3)))),
-        BsgsPlan((g[0], g[2]), (g[1],), (((0, 4), (1, 4)),)),
-        BsgsPlan((1,), (1,), (((0, 3),),)),
-        BsgsPlan((1,), (g[0], g[1], g[2]), (((0, 0),), ((0, 1),), ((0, 2),))),
-        BsgsPlan((g[2], 1, g[0]), (1,), (((2, 0), (0, 1), (1, 2)),)),
+        ProductPlan((1, g[0]), (1, g[1]), ((((0, 0, 0), (0, 1, 1)), ((0, 0, 2), (0, 1, 3))),)),
+        ProductPlan((g[0], g[2]), (g[1],), ((((0, 0, 4), (0, 1, 4)),),)),
+        ProductPlan((1,), (1,), ((((0, 0, 3),),),)),
+        ProductPlan((1,), (g[0], g[1], g[2]), ((((0, 0, 0),), ((0, 0, 1),), ((0, 0, 2),)),)),
+        ProductPlan((g[2], 1, g[0]), (1,), ((((0, 2, 0), (0, 0, 1), (0, 1, 2)),),)),
+        ProductPlan((1, g[0], g[1]), (1, g[2]), two),
+        ProductPlan((1, g[0], g[1]), (g[0], g[2]), two),
+        ProductPlan((g[2], g[0], g[1]), (g[1], 1), two),
+        ProductPlan((1, g[0]), (1,), ((((1, 1, 0),),), (((1, 1, 1), (1, 0, 2)),))),
     ]
 
 
@@ -332,7 +352,7 @@ def dense_program(params: ParameterSet) -> Program:
     body = (
         ops.LoadInput(0, 0),
         ops.LoadWeight(1, 0),
-        ops.Bsgs(2, 0, 1, (0, 1), (0, 4), (((0, 0), (1, 1)), ((0, 2),))),
+        ops.Matrix((2,), (0,), 1, (0, 1), (0, 4), ((((0, 0, 0), (0, 1, 1)), ((0, 0, 2),)),)),
         ops.Rescale(3, 2),
         ops.LoadWeight(4, 1),
         ops.AddPlain(5, 3, 4),
@@ -341,12 +361,12 @@ def dense_program(params: ParameterSet) -> Program:
         ops.RotateHoisted((8, 9), 7, (1, 2)),
         ops.Add(10, 8, 9),
     )
-    weights = (Weight(4, step, count=3), Weight(3, s))
+    weights = (Weight(4, step, count=3, extended=True), Weight(3, s))
     return Program(params, (Input(4, s),), weights, body, (10, 6))
 
 
 def test_programs_run_to_the_same_bits(backend: Backend) -> None:
-    from lattice.fhe.hal.operations import Diagonals
+    from lattice.fhe.hal.weights import Diagonals
 
     one = client()
     params, encoder = one.params, one.evaluator().encoder

@@ -18,7 +18,7 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.digits import DigitPlan, KeySwitchContext
 from lattice.fhe.ckks.seeds import KeyStream, Stream
 from lattice.fhe.hal import composites
-from lattice.fhe.hal.composites import BsgsPlan
+from lattice.fhe.hal.composites import ProductPlan
 from lattice.fhe.hal.reference import ReferenceBackend
 from lattice.fhe.keys.sampling import ternary
 from lattice.fhe.ring.automorphism import ntt_permutation, rotation_element
@@ -134,14 +134,14 @@ def test_matrix_products_with_many_terms(isa: str) -> None:
     elements = [rotation_element(step, ctx.n) for step in (1, 2, 5)]
     keys = {g: residues(ctx.moduli, len(ctx.digits), 2, ctx.n, seed=i) for i, g in enumerate(elements)}
     diagonals = residues(ctx.moduli, 19, ctx.n, seed=8)
-    terms = tuple((d % 2, d) for d in range(19))
+    terms = tuple((0, d % 2, d) for d in range(19))
     x = residues(ctx.q_moduli, 2, ctx.n, seed=9)
     for plan in (
-        BsgsPlan((1, elements[0]), (elements[2],), (terms,)),
-        BsgsPlan((elements[1], elements[0]), (1, elements[2]), (terms, terms[:8])),
+        ProductPlan((1, elements[0]), (elements[2],), ((terms,),)),
+        ProductPlan((elements[1], elements[0]), (1, elements[2]), ((terms, terms[:8]),)),
     ):
-        wanted = composites.bsgs(REFERENCE, x, diagonals, keys, plan, ctx)
-        assert np.array_equal(NativeBackend().bsgs(x, diagonals, keys, plan, ctx), wanted)
+        wanted = composites.matrix(REFERENCE, [x], diagonals, keys, plan, ctx)
+        assert np.array_equal(NativeBackend().matrix([x], diagonals, keys, plan, ctx), wanted)
 
 
 @pytest.mark.parametrize("log_n", [14, 15])
@@ -213,9 +213,9 @@ def test_keys_that_do_not_fit_are_refused_and_never_copied() -> None:
     with pytest.raises(ValueError, match="element"):
         own.rotate_hoisted(ct, [5, 25], [key])
     with pytest.raises(ValueError, match="term"):
-        own.bsgs(ct, residues(ctx.moduli, 1, ctx.n), {}, [1], [1], [[(0, 1)]])
+        own.matrix([ct], residues(ctx.moduli, 1, ctx.n), {}, [1], [1], [[[(0, 0, 1)]]])
     with pytest.raises(ValueError, match="no key"):
-        own.bsgs(ct, residues(ctx.moduli, 1, ctx.n), {}, [5], [1], [[(0, 0)]])
+        own.matrix([ct], residues(ctx.moduli, 1, ctx.n), {}, [5], [1], [[[(0, 0, 0)]]])
 
 
 def test_numbers_that_are_not_reduced_do_no_harm(isa: str) -> None:
@@ -298,7 +298,7 @@ def test_results_outlive_everything_else() -> None:
 
 def test_a_secret_buffer_samples_what_python_samples() -> None:
     n, seed = 4096, bytes(range(32))
-    uniform = KeyStream(seed, Stream.SECRET).words(n).astype("<u8").tobytes()
+    uniform = KeyStream(seed, Stream.SECRET).words(n).astype("<u8").view(np.uint8)
     secret = native.SecretBuffer(n)
     secret.sample_ternary(uniform)
     out = np.empty(n, dtype=np.int8)

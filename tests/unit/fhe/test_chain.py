@@ -16,8 +16,10 @@ CHAIN = {
     "serialise": {"ring", "ckks"},
     "keys": {"ring", "ckks", "hal", "serialise"},
     "circuits": {"ring", "ckks", "hal"},
+    "artefact": {"ring", "ckks", "hal", "serialise", "compiler"},
 }
-"""`circuits` is not above `keys`: an evaluator that could import key generation could be handed a secret."""
+"""`circuits` is not above `keys`: an evaluator that could import key generation could be handed a secret.
+`artefact` neither: whoever stores and checks models makes no keys."""
 
 
 def packages(path: Path) -> set[str]:

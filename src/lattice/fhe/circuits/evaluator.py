@@ -27,8 +27,9 @@ from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal import interpreter, polynomial
 from lattice.fhe.hal.backend import Backend
-from lattice.fhe.hal.operations import Diagonals, KeySource, Operations
+from lattice.fhe.hal.operations import KeySource, Operations
 from lattice.fhe.hal.program import Program
+from lattice.fhe.hal.weights import AnyPlaintext
 
 
 class Evaluator:
@@ -154,7 +155,7 @@ class Evaluator:
 
     def matrix_vector(self, matrix: PreparedMatrix, x: Ciphertext) -> Ciphertext:
         """The product by double-hoisted baby and giant steps, folded where the layout says so, rescaled."""
-        out = self._on.bsgs(x, matrix.diagonals, matrix.plan.bsgs)
+        (out,) = self._on.matrix([x], matrix.diagonals, matrix.plan.product)
         for stage in matrix.plan.fold:
             out = self._on.rotate_sum(out, stage)
         return self._on.rescale(out)
@@ -183,7 +184,7 @@ class Evaluator:
         return self._on.add_constant(self._on.rescale(scaled), -(a + b) / (b - a))
 
     def run(
-        self, program: Program, inputs: Sequence[Ciphertext], weights: Sequence[Plaintext | Diagonals] = ()
+        self, program: Program, inputs: Sequence[Ciphertext], weights: Sequence[AnyPlaintext] = ()
     ) -> list[Ciphertext]:
         """A whole program, handed to the backend whole."""
         if program.params.id != self.params.id:

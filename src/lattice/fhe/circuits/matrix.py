@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from lattice.core.errors import LatticeError
 from lattice.fhe.circuits.rotations import normalised
 from lattice.fhe.circuits.sums import Stages, sum_stages
-from lattice.fhe.hal.composites import BsgsPlan
+from lattice.fhe.hal.composites import ProductPlan
 
 Diagonal = NDArray[np.complex128]
 
@@ -55,7 +55,7 @@ class MatrixPlan(NamedTuple):
     """Rotations of one product. `order[d]` is (diagonal, giant step) of stored diagonal d."""
 
     slots: int
-    bsgs: BsgsPlan
+    product: ProductPlan
     order: tuple[tuple[int, int], ...]
     fold: Stages = ()
 
@@ -63,7 +63,7 @@ class MatrixPlan(NamedTuple):
     def rotations(self) -> tuple[int, ...]:
         """The keys that the product needs, at its level (the fold's at the same level, before rescaling)."""
         folds = [step for stage in self.fold for step in stage]
-        return normalised([*self.bsgs.babies, *self.bsgs.giants, *folds], self.slots)
+        return normalised([*self.product.babies, *self.product.giants, *folds], self.slots)
 
 
 def plan_diagonals(
@@ -82,22 +82,24 @@ def plan_diagonals(
     plans = [_split(wanted, slots, n1, fold) for n1 in _splits(wanted)]
 
     def rank(plan: MatrixPlan) -> tuple[float, float]:
-        keys, time = float(len(plan.rotations)), cost(plan.bsgs, sizes)
+        keys, time = float(len(plan.rotations)), cost(plan.product, sizes)
         return (keys, time) if goal is Goal.KEYS else (time, keys)
 
     return min(plans, key=rank)
 
 
-def cost(plan: BsgsPlan, limbs: Limbs) -> float:
+def cost(plan: ProductPlan, limbs: Limbs) -> float:
     """Estimated time, in transforms of one limb."""
     wide = limbs.q + limbs.special
     mod_up = (limbs.digits * wide) * NTT
     mod_down = wide * NTT
     gadget = 2 * limbs.digits * wide * PRODUCT
-    babies, giants = len(set(plan.babies) - {0}), len(set(plan.giants) - {0})
-    products = sum(map(len, plan.terms)) * 2 * wide * PRODUCT
+    made = [(i, b) for i, b in plan.extended if plan.babies[b] != 0]
+    giants = sum(1 for out in plan.terms for step, terms in zip(plan.giants, out, strict=True) if terms and step != 0)
+    products = sum(len(terms) for out in plan.terms for terms in out) * 2 * wide * PRODUCT
     steps = giants * (mod_down + mod_up + gadget)
-    return (mod_up if babies else 0.0) + babies * gadget + steps + products + 2 * mod_down
+    decompositions = len({i for i, _ in made}) * mod_up
+    return decompositions + len(made) * gadget + steps + products + len(plan.terms) * 2 * mod_down
 
 
 def _splits(indices: list[int]) -> list[int]:
@@ -117,9 +119,9 @@ def _split(indices: list[int], slots: int, n1: int, fold: Stages) -> MatrixPlan:
     for giant, members in groups.items():
         first = len(order)
         order += [(index, giant) for index in members]
-        terms.append(tuple((position[index % n1 % slots], first + at) for at, index in enumerate(members)))
+        terms.append(tuple((0, position[index % n1 % slots], first + at) for at, index in enumerate(members)))
     giants = tuple(groups)
-    return MatrixPlan(slots, BsgsPlan(tuple(babies), giants, tuple(terms)), tuple(order), fold)
+    return MatrixPlan(slots, ProductPlan(tuple(babies), giants, (tuple(terms),)), tuple(order), fold)
 
 
 def diagonals_of(matrix: ArrayLike, slots: int, layout: Layout) -> tuple[dict[int, Diagonal], Stages]:

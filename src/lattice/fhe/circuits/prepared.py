@@ -14,7 +14,7 @@ from lattice.fhe.circuits.matrix import Goal, Layout, Limbs, MatrixPlan, diagona
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.hal.operations import Diagonals
+from lattice.fhe.hal.weights import Diagonals
 
 
 @dataclass(frozen=True, eq=False)

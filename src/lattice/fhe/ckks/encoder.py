@@ -23,6 +23,8 @@ from lattice.fhe.ring.modulus import Reals, Residues, mul, reduce_signed
 from lattice.fhe.ring.ntt import NumpyTransforms, Transforms
 from lattice.fhe.ring.rns import to_floats
 
+SMALLEST_RING = 8
+"""That every backend transforms."""
 MAX_SCALE = 1 << 900
 """Leaves room for values of 2^100 in a double."""
 
@@ -72,6 +74,20 @@ class Encoder:
         """Slots `[…, count]` over any primes (for instance Q ∪ P), in NTT form `[…, limbs, N]`."""
         slots = self._padded(values, self.params.slots, np.complex128).astype(np.complex128, copy=False)
         return self._finish(to_coefficients(slots), scale, moduli)
+
+    def encode_repeating(self, values: NDArray[np.generic], scale: Fraction, moduli: Sequence[int]) -> Residues:
+        """Slots `[…, f]` that repeat with the period f, as the distinct evaluations `[…, limbs, 2f]` in bit-reversed
+        order; for f = 1 they are real numbers, `[…, limbs, 1]`. See `hal.weights`."""
+        period = values.shape[-1]
+        slots = self._padded(values, period, np.complex128).astype(np.complex128, copy=False)
+        if period == 1:
+            if slots.imag.any():
+                raise LatticeError("values_unencodable", "A weight with the period 1 is a real number.")
+            return self._rounded_residues(slots.real, scale, moduli)
+        size = max(2 * period, SMALLEST_RING)
+        coefficients = np.zeros((*slots.shape[:-1], size))
+        coefficients[..., :: size // (2 * period)] = to_coefficients(slots)
+        return self._finish(coefficients, scale, moduli)[..., :: size // (2 * period)]
 
     def constant(self, value: complex, scale: Fraction, moduli: Sequence[int]) -> tuple[int, ...]:
         """A real constant in every slot is one integer: its residues, for `mul_scalar`."""
@@ -129,12 +145,16 @@ class Encoder:
 
     def _finish(self, coefficients: NDArray[np.generic], scale: Fraction, moduli: Sequence[int]) -> Residues:
         moduli = tuple(moduli)
+        residues = self._rounded_residues(coefficients, scale, moduli)
+        return self.transforms.ntt(residues, moduli, residues.shape[-1])
+
+    def _rounded_residues(self, x: NDArray[np.generic], scale: Fraction, moduli: Sequence[int]) -> Residues:
         if scale >= MAX_SCALE:
             raise LatticeError("values_unencodable", f"The scale {show_scale(scale)} is beyond what a double holds.")
-        whole = np.rint(coefficients.astype(np.float64, copy=False) * float(scale))
+        whole = np.rint(x.astype(np.float64, copy=False) * float(scale))
         largest = float(np.max(np.abs(whole), initial=0.0))
         self._check_room(largest, scale, moduli)
-        return self.transforms.ntt(integral_residues(whole, moduli), moduli, self.params.n)
+        return integral_residues(whole, moduli)
 
     def _rounded(self, value: float, scale: Fraction, moduli: Sequence[int]) -> int:
         if not np.isfinite(value):

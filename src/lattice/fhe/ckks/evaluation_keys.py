@@ -17,7 +17,7 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, prime_indices, uniform_polynomial
+from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, UniformPolynomial, prime_indices
 from lattice.fhe.ring.automorphism import check_element, conjugation_element, rotation_element
 from lattice.fhe.ring.modulus import Residues
 
@@ -96,7 +96,7 @@ class EvaluationKey:
 
     def uniform_half(self, params: ParameterSet, digit: int) -> Residues:
         """a_d `[limbs, N]`, expanded from the seed."""
-        return key_uniform(params, self.spec, self.seed, digit)
+        return key_half(params, self.spec, self.seed, digit).expand()
 
     def tensor(self, params: ParameterSet) -> Residues:
         """`[digits, 2, limbs, N]`, halves in the order (b, a)."""
@@ -104,15 +104,15 @@ class EvaluationKey:
         out = np.empty((len(self.b), 2, *self.b.shape[1:]), dtype=np.uint64)
         for digit in range(len(self.b)):
             out[digit, 0] = self.b[digit]
-            out[digit, 1] = self.uniform_half(params, digit)
+            key_half(params, self.spec, self.seed, digit).expand(out[digit, 1])
         return out
 
 
-def key_uniform(params: ParameterSet, spec: KeySpec, seed: bytes, digit: int) -> Residues:
-    """The uniform half of one digit of a key."""
+def key_half(params: ParameterSet, spec: KeySpec, seed: bytes, digit: int) -> UniformPolynomial:
+    """The uniform half of one digit of a key, not expanded."""
     moduli = params.digit_plan(spec.level).moduli
     indices = prime_indices(params, spec.level, special=True)
-    return uniform_polynomial(seed, spec.stream, digit, moduli, indices, params.n)
+    return UniformPolynomial(seed, spec.stream, digit, moduli, indices, params.n)
 
 
 class EvaluationKeySet:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, prime_indices, uniform_polynomial
+from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, UniformPolynomial, prime_indices
 from lattice.fhe.ring.modulus import Residues
 
 
@@ -31,8 +31,13 @@ class PublicKey:
             raise LatticeError("parameters_mismatch", f"The public key has a tensor of the shape {self.b.shape}.")
 
 
-def public_uniform(params: ParameterSet, seed: bytes, level: int) -> Residues:
-    """The uniform half, cut to a level."""
+def public_half(params: ParameterSet, seed: bytes, level: int) -> UniformPolynomial:
+    """The uniform half, cut to a level and not expanded."""
     moduli = (*params.q_moduli(level), *params.special_at(level))
     indices = prime_indices(params, level, special=True)
-    return uniform_polynomial(seed, Stream.PUBLIC_KEY, 0, moduli, indices, params.n)
+    return UniformPolynomial(seed, Stream.PUBLIC_KEY, 0, moduli, indices, params.n)
+
+
+def public_uniform(params: ParameterSet, seed: bytes, level: int) -> Residues:
+    """The uniform half, cut to a level."""
+    return public_half(params, seed, level).expand()

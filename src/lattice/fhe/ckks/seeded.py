@@ -10,7 +10,8 @@ import numpy as np
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, prime_indices, uniform_polynomial
+from lattice.fhe.ckks.seeds import SEED_BYTES, Stream, UniformPolynomial, prime_indices
+from lattice.fhe.native_module import HAS_NATIVE, native
 from lattice.fhe.ring.modulus import Residues
 
 
@@ -36,11 +37,16 @@ class SeededCiphertext:
     def expand(self, params: ParameterSet) -> Ciphertext:
         """Both components."""
         self.check(params)
-        components = np.stack([self.c0, ciphertext_uniform(params, self.seed, self.level)])
+        shape = (2, *self.c0.shape)
+        components = (
+            native.empty(shape) if HAS_NATIVE else np.empty(shape, dtype=np.uint64)
+        )  # recycled memory is faster
+        components[0] = self.c0
+        ciphertext_half(params, self.seed, self.level).expand(components[1])
         return Ciphertext(self.params_id, self.level, self.scale, components, self.encoding)
 
 
-def ciphertext_uniform(params: ParameterSet, seed: bytes, level: int) -> Residues:
-    """c1 of a seeded ciphertext."""
+def ciphertext_half(params: ParameterSet, seed: bytes, level: int) -> UniformPolynomial:
+    """c1 of a seeded ciphertext, not expanded."""
     indices = prime_indices(params, level, special=False)
-    return uniform_polynomial(seed, Stream.CIPHERTEXT, 0, params.q_moduli(level), indices, params.n)
+    return UniformPolynomial(seed, Stream.CIPHERTEXT, 0, params.q_moduli(level), indices, params.n)

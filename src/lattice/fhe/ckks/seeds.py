@@ -7,6 +7,9 @@ index in P, so that cutting a key to a lower level keeps its streams. Eight byte
 draw: the lowest ⌈log2 q⌉ bits are taken if they are below q, else the draw is skipped. The first N accepted draws are
 the residues, in NTT form and bit-reversed order. Public: anything secret comes from `keys.sampling` and never from
 such a seed.
+
+`uniform_residues` is this definition over a reviewed library's AES. `UniformPolynomial` expands in native code where
+the processor has AES instructions (`native/seeds`): six times as fast, the same bits.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.native_module import HAS_NATIVE, native
 from lattice.fhe.ring.modulus import Residues
 
 SEED_BYTES = 32
@@ -44,21 +48,31 @@ def stream_id(kind: int, digit: int, prime: int) -> bytes:
 
 
 class KeyStream:
-    """One stream of one seed, read in pieces."""
+    """One stream of one seed, read in pieces. The seed may be any buffer; the library copies it."""
 
-    def __init__(self, seed: bytes, kind: int, digit: int = 0, prime: int = 0) -> None:
+    def __init__(self, seed: bytes | memoryview, kind: int, digit: int = 0, prime: int = 0) -> None:
         block = stream_id(kind, digit, prime) + bytes(8)
         self._cipher = Cipher(algorithms.AES256(seed), modes.CTR(block)).encryptor()
 
+    def fill(self, out: NDArray[np.uint8]) -> None:
+        """The next bytes, into all of `out` but its last `SLACK`, which the library asks for."""
+        for start in range(0, len(out) - SLACK, len(_ZEROS)):
+            piece = min(len(_ZEROS), len(out) - SLACK - start)
+            self._cipher.update_into(_ZEROS[:piece], out[start:].data)
+
     def words(self, count: int) -> NDArray[np.uint64]:
         """The next `count` little-endian words, in a buffer of their own that the caller may wipe."""
-        out = np.empty(count + 2, dtype="<u8")  # the library asks for a block of slack
-        self._cipher.update_into(bytes(8 * count), out.view(np.uint8).data)
-        return out[:count].astype(np.uint64, copy=False)
+        out = np.empty(8 * count + SLACK, dtype=np.uint8)
+        self.fill(out)
+        return out[: 8 * count].view("<u8").astype(np.uint64, copy=False)
+
+
+SLACK = 16
+_ZEROS = memoryview(bytes(1 << 16))
 
 
 def uniform_residues(seed: bytes, kind: int, digit: int, prime: int, q: int, n: int) -> Residues:
-    """The first n accepted draws below q."""
+    """The first n accepted draws below q: the definition, in numpy."""
     stream = KeyStream(seed, kind, digit, prime)
     bits = q.bit_length()
     mask = np.uint64((1 << bits) - 1)
@@ -79,9 +93,39 @@ def prime_indices(params: ParameterSet, level: int, *, special: bool) -> list[in
     return [*range(q_limbs), *(SPECIAL_INDEX + j for j in range(p_limbs))]
 
 
+class UniformPolynomial:
+    """Which streams of which seed make a uniform polynomial. Nothing is expanded before somebody needs it: encryption
+    in native code expands a thousand residues at a time and forgets them.
+    """
+
+    def __init__(
+        self, seed: bytes, kind: int, digit: int, moduli: Sequence[int], indices: Sequence[int], n: int
+    ) -> None:
+        if len(moduli) != len(indices):
+            raise ValueError(f"{len(moduli)} primes need as many stream indices, not {len(indices)}.")
+        self.seed, self.kind, self.digit = seed, kind, digit
+        self.moduli, self.indices, self.n = tuple(moduli), tuple(indices), n
+
+    def expand(self, out: Residues | None = None) -> Residues:
+        """The polynomial `[limbs, n]` in NTT form; into `out`, if it is given."""
+        shape = (len(self.moduli), self.n)
+        room = out if out is not None else native.empty(shape) if HAS_NATIVE else np.empty(shape, dtype=np.uint64)
+        if HAS_NATIVE and room.flags.c_contiguous and native.draw_kernel() != "portable":
+            native.UniformPolynomial(self.seed, self.kind, self.digit, self.indices).expand_into(room, self.moduli)
+            return room
+        for limb, (index, q) in enumerate(zip(self.indices, self.moduli, strict=True)):
+            room[limb] = uniform_residues(self.seed, self.kind, self.digit, index, q, self.n)
+        return room
+
+    def for_native(self) -> native.UniformPolynomial:
+        """What native encryption takes. Where the machine has no AES of its own, the library's is the faster one."""
+        if native.draw_kernel() == "portable":
+            return native.UniformPolynomial(self.expand())
+        return native.UniformPolynomial(self.seed, self.kind, self.digit, self.indices)
+
+
 def uniform_polynomial(
     seed: bytes, kind: int, digit: int, moduli: Sequence[int], indices: Sequence[int], n: int
 ) -> Residues:
     """A uniform polynomial `[limbs, n]` in NTT form."""
-    limbs = [uniform_residues(seed, kind, digit, i, q, n) for i, q in zip(indices, moduli, strict=True)]
-    return np.stack(limbs)
+    return UniformPolynomial(seed, kind, digit, moduli, indices, n).expand()

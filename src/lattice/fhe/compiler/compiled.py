@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice.fhe.ckks.evaluation_keys import KeySpec
+from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler.client_part import ClientPart
 from lattice.fhe.hal.program import Program
 
@@ -23,6 +24,13 @@ class Compiled:
     client: ClientPart
     report: dict[str, Any] = field(default_factory=dict)
     """What `report` prints: plain JSON data."""
+    database: ClientPart | None = None
+    """For a search in encrypted rows: how their owner packs them. The program takes the client's inputs, then these."""
+
+    @property
+    def params(self) -> ParameterSet:
+        """The parameters that keys and ciphertexts have."""
+        return self.program.params
 
     @property
     def keys(self) -> tuple[KeySpec, ...]:

@@ -6,6 +6,7 @@ float64, so calibration, accuracy in the clear and the tests of every pass need 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,9 +69,13 @@ class Graph:
             values[node.name] = node.operation.forward(*(values[name] for name in node.inputs))
         return values
 
-    def run(self, samples: Real) -> Real:
-        """The output in the clear."""
-        return self.trace(samples)[self.output]
+    def run(self, samples: Real, memory: int = 1 << 28) -> Real:
+        """The output in the clear, in batches whose values take about `memory` bytes."""
+        x = np.asarray(samples, dtype=np.float64).reshape(-1, *self.input_shape)
+        each = 8 * sum(math.prod(shape) for shape in self.shapes().values())
+        step = max(1, memory // max(1, each))
+        parts = [self.trace(x[start : start + step])[self.output] for start in range(0, len(x), step)]
+        return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape))
 
     @staticmethod
     def _find(shapes: dict[str, Shape], name: str) -> Shape:

@@ -12,14 +12,14 @@ from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal import polynomial, rules
-from lattice.fhe.hal.composites import BsgsPlan, check_plan
+from lattice.fhe.hal.composites import ProductPlan, check_plan, check_terms
 from lattice.fhe.hal.instructions import Instruction
-from lattice.fhe.hal.program import Program, Weight, parse_scale
+from lattice.fhe.hal.program import Program, parse_scale
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
 from lattice.fhe.ring.automorphism import conjugation_element, rotation_element
 
-MAX_TERMS = 1 << 17
-"""Products in one matrix instruction."""
+MAX_TERMS = 1 << 20
+"""Products in one instruction that lists them."""
 MAX_STAGES = 32
 
 Kind = CiphertextType | PlaintextType
@@ -32,8 +32,6 @@ class AbstractRun:
     program: Program
     types: dict[int, Kind] = field(default_factory=dict)
     uses: set[KeySpec] = field(default_factory=set)
-    counts: dict[int, int] = field(default_factory=dict)
-    """Plaintext register → how many diagonals it holds."""
 
     @property
     def params(self) -> ParameterSet:
@@ -47,6 +45,8 @@ class AbstractRun:
                 invalid(f"register {register} is read before it is defined")
         out = TYPE_RULES[type(instruction)](self, instruction)
         kinds = out if isinstance(out, list) else [out]
+        if len(kinds) != len(instruction.defines) or not kinds:
+            invalid(f"{len(kinds)} results and {len(instruction.defines)} registers")
         for register, kind in zip(instruction.defines, kinds, strict=True):
             if register != len(self.types):
                 invalid(f"it defines register {register}; the next one is {len(self.types)}")
@@ -58,6 +58,10 @@ class AbstractRun:
         if not isinstance(kind, CiphertextType):
             invalid(f"register {register} is a plaintext, a ciphertext is needed")
         return kind
+
+    def ciphers(self, registers: tuple[int, ...]) -> list[CiphertextType]:
+        """The types of several."""
+        return [self.cipher(register) for register in registers]
 
     def plain(self, register: int) -> PlaintextType:
         """The type of a plaintext register."""
@@ -94,9 +98,7 @@ def _load_input(run: AbstractRun, i: ops.LoadInput) -> Kind:
 def _load_weight(run: AbstractRun, i: ops.LoadWeight) -> Kind:
     if not 0 <= i.weight < len(run.program.weights):
         invalid(f"there is no weight {i.weight}")
-    weight: Weight = run.program.weights[i.weight]
-    run.counts[i.out] = weight.count
-    return weight.kind
+    return run.program.weights[i.weight].kind
 
 
 def _multiply_constant(run: AbstractRun, i: ops.MultiplyConstant) -> Kind:
@@ -135,13 +137,33 @@ def _conjugate(run: AbstractRun, i: ops.Conjugate) -> Kind:
     return kind
 
 
-def _bsgs(run: AbstractRun, i: ops.Bsgs) -> Kind:
-    kind = rules.bsgs(run.params, run.cipher(i.a), run.plain(i.plain))
-    if sum(map(len, i.terms)) > MAX_TERMS:
-        invalid(f"more than {MAX_TERMS} products")
-    check_plan(BsgsPlan(i.babies, i.giants, i.terms), run.counts[i.plain])
+def _matrix(run: AbstractRun, i: ops.Matrix) -> list[Kind]:
+    plain = run.plain(i.plain)
+    kind = rules.matrix(run.params, run.ciphers(i.inputs), plain)
+    _bounded_terms(sum(len(terms) for out in i.terms for terms in out), len(i.outs), len(i.terms))
+    check_plan(ProductPlan(i.babies, i.giants, i.terms), len(i.inputs), plain.members)
     run.turn(i.rotations, kind.level)
-    return kind
+    return [kind] * len(i.outs)
+
+
+def _sum_plain(run: AbstractRun, i: ops.SumPlain) -> list[Kind]:
+    plain = run.plain(i.plain)
+    kind = rules.sum_plain(run.params, run.ciphers(i.inputs), plain)
+    _bounded_terms(sum(map(len, i.terms)), len(i.outs), len(i.terms))
+    check_terms(i.terms, len(i.inputs), plain.members)
+    return [kind] * len(i.outs)
+
+
+def _sum_periodic(run: AbstractRun, i: ops.SumPeriodic) -> list[Kind]:
+    kind = rules.sum_periodic(run.params, run.ciphers(i.inputs), run.plain(i.plain), len(i.outs))
+    return [kind] * len(i.outs)
+
+
+def _bounded_terms(terms: int, outs: int, listed: int) -> None:
+    if terms > MAX_TERMS:
+        invalid(f"more than {MAX_TERMS} products")
+    if outs != listed:
+        invalid(f"{outs} results and terms for {listed}")
 
 
 def _chebyshev(run: AbstractRun, i: ops.Chebyshev) -> Kind:
@@ -181,7 +203,9 @@ TYPE_RULES: dict[type[Instruction], Callable[[AbstractRun, Any], Kind | list[Kin
         ops.Rotate: _rotate,
         ops.RotateHoisted: _rotate_hoisted,
         ops.Conjugate: _conjugate,
-        ops.Bsgs: _bsgs,
+        ops.Matrix: _matrix,
+        ops.SumPlain: _sum_plain,
+        ops.SumPeriodic: _sum_periodic,
         ops.Chebyshev: _chebyshev,
         ops.SumSlots: _sum_slots,
     },

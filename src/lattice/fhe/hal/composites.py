@@ -11,9 +11,11 @@ conversion happens, because each rounds. This module fixes that:
 | rotation, hoisted or not | input: σ permutes the NTT-form digits afterwards | both halves, for each rotation |
 | sum of rotations | input | both halves of the whole sum, once |
 | relinearisation | input, of c2 | both halves of the gadget product |
-| double-hoisted BSGS | input; then each giant step but the identity | c1 of each such giant step; the whole sum |
+| matrix | every input; then each giant step but the identity | c1 of each such giant step; each result |
+| sums of products with plaintexts | – | – |
 
-Double hoisting is algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (eprint 2020/1203).
+`matrix` is a double-hoisted baby-step giant-step product: algorithm 6 of Bossuat, Mouchet, Troncoso-Pastoriza and
+Hubaux (eprint 2020/1203).
 """
 
 from __future__ import annotations
@@ -32,36 +34,59 @@ from lattice.fhe.hal.galois import IDENTITY
 T = TypeVar("T")
 
 
-class BsgsPlan(NamedTuple):
-    """Which products of a matrix–vector multiplication belong together.
+class ProductPlan(NamedTuple):
+    """Which products of matrix–vector multiplications belong together.
 
-    The result is Σ_j σ_{giants[j]}( Σ_{(b, d) in terms[j]} diagonals[d] ⊙ σ_{babies[b]}(ct) ). Elements are Galois
-    elements g (5^r mod 2N turns left by r slots), each list without repeats; `IDENTITY` may stand in either. Whoever
-    makes the diagonals has turned those of giant step j back by j's rotation already.
+    Result a is Σ_j σ_{giants[j]}( Σ_{(i, b, d) in terms[a][j]} diagonals[d] ⊙ σ_{babies[b]}(inputs[i]) ). Elements are
+    Galois elements g (5^r mod 2N turns left by r slots), each list without repeats; `IDENTITY` may stand in either.
+    Whoever makes the diagonals has turned those of giant step j back by j's rotation already.
     """
 
     babies: tuple[int, ...]
     giants: tuple[int, ...]
-    terms: tuple[tuple[tuple[int, int], ...], ...]
+    terms: tuple[tuple[tuple[tuple[int, int, int], ...], ...], ...]
 
     @property
     def elements(self) -> frozenset[int]:
         """The Galois elements that need a key."""
         return frozenset(self.babies + self.giants) - {IDENTITY}
 
+    @property
+    def extended(self) -> tuple[tuple[int, int], ...]:
+        """The (input, baby) pairs that occur."""
+        return tuple(sorted({(i, b) for out in self.terms for terms in out for i, b, _ in terms}))
 
-def check_plan(plan: BsgsPlan, diagonals: int) -> None:
-    """Indices are in range, steps are distinct, every giant step has a term: `circuit_invalid` otherwise."""
+
+Terms = Sequence[Sequence[tuple[int, int]]]
+"""For each result the (input, plaintext) pairs whose products are added up."""
+
+
+def check_plan(plan: ProductPlan, inputs: int, diagonals: int) -> None:
+    """Indices are in range, steps are distinct, every result and every giant step has a term: `circuit_invalid`
+    otherwise. A result need not use every giant step."""
+    babies, giants = len(plan.babies), len(plan.giants)
     fine = (
-        plan.giants
-        and len(plan.giants) == len(plan.terms)
-        and len(set(plan.giants)) == len(plan.giants)
-        and len(set(plan.babies)) == len(plan.babies)
-        and all(plan.terms)
-        and all(0 <= b < len(plan.babies) and 0 <= d < diagonals for terms in plan.terms for b, d in terms)
+        plan.terms
+        and all(len(out) == giants and any(out) for out in plan.terms)
+        and all(any(out[j] for out in plan.terms) for j in range(giants))
+        and len(set(plan.giants)) == giants
+        and len(set(plan.babies)) == babies
+        and all(
+            0 <= i < inputs and 0 <= b < babies and 0 <= d < diagonals
+            for out in plan.terms
+            for terms in out
+            for i, b, d in terms
+        )
     )
     if not fine:
         raise LatticeError("circuit_invalid", f"The plan of the matrix product does not fit its {diagonals} diagonals.")
+
+
+def check_terms(terms: Terms, inputs: int, plaintexts: int) -> None:
+    """Indices are in range and every result has a term: `circuit_invalid` otherwise."""
+    if not all(terms) or not all(0 <= i < inputs and 0 <= d < plaintexts for out in terms for i, d in out):
+        message = f"The terms of the sums do not fit {inputs} ciphertexts and {plaintexts} plaintexts."
+        raise LatticeError("circuit_invalid", message)
 
 
 def key_switch(backend: Backend, c: Residues, key: Residues, ctx: KeySwitchContext) -> Residues:
@@ -113,42 +138,79 @@ def relinearise(backend: Backend, ct: Residues, key: Residues, ctx: KeySwitchCon
     return backend.add(ct[:2], key_switch(backend, ct[2], key, ctx), ctx.q_moduli)
 
 
-def bsgs(
+def matrix(
     backend: Backend,
-    ct: Residues,
+    cts: Sequence[Residues],
     diagonals: Residues,
     keys: Mapping[int, Residues],
-    plan: BsgsPlan,
+    plan: ProductPlan,
     ctx: KeySwitchContext,
-) -> Residues:
-    """A matrix–vector product by double-hoisted baby and giant steps; diagonals are `[count, QP, N]`.
+) -> list[Residues]:
+    """Matrix–vector products by double-hoisted baby and giant steps; diagonals are `[count, QP, N]`.
 
     Baby steps stay extended: σ(P·c0) plus the gadget product, over QP, without a ModDown. A giant step's c0 stays
     extended too; only its c1 comes down to Q, because the next decomposition needs it there. The sum of all giant
-    steps comes down once.
+    steps comes down once for each result.
     """
-    babies = _extended_babies(backend, ct, keys, plan, ctx)
-    total: Residues | None = None
-    for element, terms in zip(plan.giants, plan.terms, strict=True):
-        inner = _inner_sum(backend, babies, diagonals, terms, ctx)
-        if element != IDENTITY:
-            inner = _giant_step(backend, inner, element, keys[element], ctx)
-        total = inner if total is None else backend.add(total, inner, ctx.moduli)
-    assert total is not None, "a plan has at least one giant step"
-    return _mod_down(backend, total, ctx)
+    babies = _extended_babies(backend, cts, keys, plan, ctx)
+    outs = []
+    for by_giant in plan.terms:
+        total: Residues | None = None
+        for element, terms in zip(plan.giants, by_giant, strict=True):
+            if terms:
+                inner = _inner_sum(backend, babies, diagonals, terms, ctx)
+                if element != IDENTITY:
+                    inner = _giant_step(backend, inner, element, keys[element], ctx)
+                total = inner if total is None else backend.add(total, inner, ctx.moduli)
+        assert total is not None, "every result has a term"
+        outs.append(_mod_down(backend, total, ctx))
+    return outs
 
 
 def _extended_babies(
-    backend: Backend, ct: Residues, keys: Mapping[int, Residues], plan: BsgsPlan, ctx: KeySwitchContext
-) -> list[Residues]:
-    digits = backend.decompose(ct[1], ctx) if set(plan.babies) - {IDENTITY} else None
-    out = []
-    for element in plan.babies:
-        if element == IDENTITY or digits is None:
-            out.append(_extend(backend, ct, ctx))
+    backend: Backend, cts: Sequence[Residues], keys: Mapping[int, Residues], plan: ProductPlan, ctx: KeySwitchContext
+) -> dict[tuple[int, int], Residues]:
+    """By input and baby step."""
+    digits: dict[int, Residues] = {}
+    out = {}
+    for i, b in plan.extended:
+        element = plan.babies[b]
+        if element == IDENTITY:
+            out[i, b] = _extend(backend, cts[i], ctx)
         else:
-            out.append(_extended_rotation(backend, ct, digits, element, keys[element], ctx))
+            if i not in digits:
+                digits[i] = backend.decompose(cts[i][1], ctx)
+            out[i, b] = _extended_rotation(backend, cts[i], digits[i], element, keys[element], ctx)
     return out
+
+
+def sum_plain(
+    backend: Backend, cts: Sequence[Residues], plain: Residues, terms: Terms, moduli: Sequence[int]
+) -> list[Residues]:
+    """For each result Σ plain[d] ⊙ cts[i] over its (i, d); plaintexts are `[count, limbs, N]`."""
+    outs = []
+    for pairs in terms:
+        total = np.zeros_like(cts[0])
+        for i, d in pairs:
+            total = backend.mul_add(total, cts[i], plain[d], moduli)
+        outs.append(total)
+    return outs
+
+
+def sum_periodic(backend: Backend, cts: Sequence[Residues], weights: Residues, moduli: Sequence[int]) -> list[Residues]:
+    """For each result a, Σ_i w[a, i] ⊙ cts[i], with w `[outs, inputs, limbs, values]` in NTT form.
+
+    A plaintext that repeats in the slots with period f is a polynomial in X^(N/2f): in bit-reversed order its
+    evaluations are constant on 2f runs of N/(2f) (for f = 1 on everything, if it is real).
+    """
+    repeat = cts[0].shape[-1] // weights.shape[-1]
+    outs = []
+    for row in weights:
+        total = np.zeros_like(cts[0])
+        for x, w in zip(cts, row, strict=True):
+            total = backend.mul_add(total, x, np.repeat(w, repeat, axis=-1), moduli)
+        outs.append(total)
+    return outs
 
 
 def _extended_rotation(
@@ -176,14 +238,14 @@ def _times_p(backend: Backend, x: Residues, ctx: KeySwitchContext) -> Residues:
 
 def _inner_sum(
     backend: Backend,
-    babies: Sequence[Residues],
+    babies: Mapping[tuple[int, int], Residues],
     diagonals: Residues,
-    terms: Sequence[tuple[int, int]],
+    terms: Sequence[tuple[int, int, int]],
     ctx: KeySwitchContext,
 ) -> Residues:
     total = np.zeros((2, len(ctx.moduli), ctx.n), dtype=np.uint64)
-    for baby, diagonal in terms:
-        total = backend.mul_add(total, babies[baby], diagonals[diagonal], ctx.moduli)
+    for i, baby, diagonal in terms:
+        total = backend.mul_add(total, babies[i, baby], diagonals[diagonal], ctx.moduli)
     return total
 
 
@@ -235,8 +297,23 @@ class Composites:
         """See the function of this name."""
         return self._find(relinearise)(ct, key, ctx)
 
-    def bsgs(
-        self, ct: Residues, diagonals: Residues, keys: Mapping[int, Residues], plan: BsgsPlan, ctx: KeySwitchContext
-    ) -> Residues:
+    def matrix(
+        self,
+        cts: Sequence[Residues],
+        diagonals: Residues,
+        keys: Mapping[int, Residues],
+        plan: ProductPlan,
+        ctx: KeySwitchContext,
+    ) -> list[Residues]:
         """See the function of this name."""
-        return self._find(bsgs)(ct, diagonals, keys, plan, ctx)
+        return list(self._find(matrix)(cts, diagonals, keys, plan, ctx))
+
+    def sum_plain(
+        self, cts: Sequence[Residues], plain: Residues, terms: Terms, moduli: Sequence[int]
+    ) -> list[Residues]:
+        """See the function of this name."""
+        return list(self._find(sum_plain)(cts, plain, terms, moduli))
+
+    def sum_periodic(self, cts: Sequence[Residues], weights: Residues, moduli: Sequence[int]) -> list[Residues]:
+        """See the function of this name."""
+        return list(self._find(sum_periodic)(cts, weights, moduli))

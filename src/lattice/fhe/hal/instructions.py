@@ -1,8 +1,8 @@
-"""The instructions of a program: plain data, each defining one register (a hoisted rotation: several) exactly once.
+"""The instructions of a program: plain data, each defining one register (`outs`: several) exactly once.
 
-Registers are numbered from 0. `a` and `b` name ciphertext registers, `plain` a plaintext register. Rotations are in
-slots to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption of
-zero that comes in as an input: neither needs an instruction of its own.
+Registers are numbered from 0. `a`, `b` and `inputs` name ciphertext registers, `plain` a plaintext register. Rotations
+are in slots to the left, 1 to N/2 − 1. Masking is `multiply_plain` by a mask, re-randomising is `add` of an encryption
+of zero that comes in as an input: neither needs an instruction of its own.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ class Instruction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     @property
     def reads(self) -> tuple[int, ...]:
         """Ciphertext and plaintext registers, in order."""
-        return tuple(getattr(self, name) for name in ("a", "b", "plain") if hasattr(self, name))
+        single = tuple(getattr(self, name) for name in ("a", "b", "plain") if hasattr(self, name))
+        return (*getattr(self, "inputs", ()), *single)
 
     @property
     def defines(self) -> tuple[int, ...]:
         """Registers that exist afterwards."""
-        return (self.out,) if hasattr(self, "out") else ()
+        return (self.out,) if hasattr(self, "out") else tuple(getattr(self, "outs", ()))
 
     @property
     def rotations(self) -> tuple[int, ...]:
-        """Steps, all at the level of `a`."""
+        """Steps, all at the level of `a` or of the inputs."""
         return ()
 
 
@@ -150,11 +151,6 @@ class RotateHoisted(Instruction, frozen=True, tag="rotate_hoisted"):
     steps: tuple[int, ...]
 
     @property
-    def defines(self) -> tuple[int, ...]:
-        """One for each step."""
-        return self.outs
-
-    @property
     def rotations(self) -> tuple[int, ...]:
         """As listed."""
         return self.steps
@@ -167,20 +163,43 @@ class Conjugate(Instruction, frozen=True, tag="conjugate"):
     a: int
 
 
-class Bsgs(Instruction, frozen=True, tag="bsgs"):
-    """Double-hoisted matrix–vector product; `terms[j]` pairs indices of `babies` and of diagonals. Steps may be 0."""
+class Matrix(Instruction, frozen=True, tag="matrix"):
+    """Double-hoisted matrix–vector products: outs[a] = Σ_j rot_{giants[j]}( Σ diagonals[d] ⊙ rot_{babies[b]}(inputs[i])
+    over (i, b, d) in terms[a][j] ), unrescaled; `plain` holds extended diagonals. Steps may be 0.
 
-    out: int
-    a: int
+    Every input is decomposed once and every baby step of it made once, whatever the number of results.
+    """
+
+    outs: tuple[int, ...]
+    inputs: tuple[int, ...]
     plain: int
     babies: tuple[int, ...]
     giants: tuple[int, ...]
-    terms: tuple[tuple[tuple[int, int], ...], ...]
+    terms: tuple[tuple[tuple[tuple[int, int, int], ...], ...], ...]
 
     @property
     def rotations(self) -> tuple[int, ...]:
         """All but the zeros, each once."""
         return tuple(sorted(set(self.babies + self.giants) - {0}))
+
+
+class SumPlain(Instruction, frozen=True, tag="sum_plain"):
+    """outs[a] = Σ plain[d] ⊙ inputs[i] over (i, d) in terms[a], unrescaled; `plain` holds plaintexts that are not
+    extended. No key is needed."""
+
+    outs: tuple[int, ...]
+    inputs: tuple[int, ...]
+    plain: int
+    terms: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class SumPeriodic(Instruction, frozen=True, tag="sum_periodic"):
+    """outs[a] = Σ_i plain[a, i] ⊙ inputs[i], unrescaled; `plain` holds plaintexts whose slots repeat with a short
+    period, outs × inputs of them: a matrix product with few distinct numbers. No key is needed."""
+
+    outs: tuple[int, ...]
+    inputs: tuple[int, ...]
+    plain: int
 
 
 class Chebyshev(Instruction, frozen=True, tag="chebyshev"):
@@ -223,7 +242,9 @@ AnyInstruction = (
     | Rotate
     | RotateHoisted
     | Conjugate
-    | Bsgs
+    | Matrix
+    | SumPlain
+    | SumPeriodic
     | Chebyshev
     | SumSlots
 )

@@ -9,18 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.ckks.ciphertext import Ciphertext, Plaintext
+from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal import polynomial
 from lattice.fhe.hal.backend import Backend
-from lattice.fhe.hal.composites import BsgsPlan
+from lattice.fhe.hal.composites import ProductPlan
 from lattice.fhe.hal.instructions import Instruction
-from lattice.fhe.hal.operations import Diagonals, KeySource, Operations, plaintext_type
+from lattice.fhe.hal.operations import KeySource, Operations
 from lattice.fhe.hal.program import Program, parse_scale
-from lattice.fhe.hal.rules import text
+from lattice.fhe.hal.rules import CiphertextType, text
 from lattice.fhe.hal.validation import Checked
-
-Value = Ciphertext | Plaintext | Diagonals
+from lattice.fhe.hal.weights import AnyPlaintext, plaintext_type
 
 
 def run(
@@ -28,7 +27,7 @@ def run(
     program: Program,
     inputs: Sequence[Ciphertext],
     keys: KeySource | None,
-    weights: Sequence[Plaintext | Diagonals] = (),
+    weights: Sequence[AnyPlaintext] = (),
 ) -> list[Ciphertext]:
     """The program's outputs. Whatever can be wrong is found before the first instruction runs."""
     checked = program.checked
@@ -47,7 +46,7 @@ def interpret(
     program: Program,
     checked: Checked,
     inputs: Sequence[Ciphertext],
-    weights: Sequence[Plaintext | Diagonals],
+    weights: Sequence[AnyPlaintext],
 ) -> list[Ciphertext]:
     """Run what was checked and matched already."""
     registers: dict[int, Any] = {}
@@ -74,13 +73,12 @@ def _match_inputs(on: Operations, program: Program, inputs: Sequence[Ciphertext]
             raise _differs(f"Input {index}", on.type_of(value), wanted.kind)
 
 
-def _match_weights(on: Operations, program: Program, weights: Sequence[Plaintext | Diagonals]) -> None:
+def _match_weights(on: Operations, program: Program, weights: Sequence[AnyPlaintext]) -> None:
     if len(weights) != len(program.weights):
         raise LatticeError("circuit_invalid", f"The program takes {len(program.weights)} weights, not {len(weights)}.")
     for index, (value, wanted) in enumerate(zip(weights, program.weights, strict=True)):
         on.check_plain(value)
-        count = len(value.polys) if isinstance(value, Diagonals) else 0
-        if plaintext_type(value) != wanted.kind or count != wanted.count:
+        if plaintext_type(value) != wanted.kind:
             raise _differs(f"Weight {index}", plaintext_type(value), wanted.kind)
 
 
@@ -96,11 +94,19 @@ def _differs(what: str, has: Any, wanted: Any) -> LatticeError:
 
 
 def _show(kind: Any) -> str:
-    extra = f", {kind.components} components" if hasattr(kind, "components") else ""
+    if isinstance(kind, CiphertextType):
+        extra = f", {kind.components} components"
+    else:
+        extra = f", {kind.members} of them, period {kind.period}" + ", extended" * kind.extended
     return f"{kind.encoding} at scale {text(kind.scale)}{extra}"
 
 
 Registers = dict[int, Any]
+
+
+def _matrix(on: Operations, r: Registers, i: ops.Matrix) -> list[Ciphertext]:
+    plan = ProductPlan(i.babies, i.giants, i.terms)
+    return on.matrix([r[at] for at in i.inputs], r[i.plain], plan)
 
 
 def _chebyshev(on: Operations, r: Registers, i: ops.Chebyshev) -> Ciphertext:
@@ -132,7 +138,9 @@ _STEPS: dict[type[Instruction], Callable[[Operations, Registers, Any], Ciphertex
         ops.Rotate: lambda on, r, i: on.rotate(r[i.a], i.steps),
         ops.RotateHoisted: lambda on, r, i: on.rotate_hoisted(r[i.a], i.steps),
         ops.Conjugate: lambda on, r, i: on.conjugate(r[i.a]),
-        ops.Bsgs: lambda on, r, i: on.bsgs(r[i.a], r[i.plain], BsgsPlan(i.babies, i.giants, i.terms)),
+        ops.Matrix: _matrix,
+        ops.SumPlain: lambda on, r, i: on.sum_plain([r[at] for at in i.inputs], r[i.plain], i.terms),
+        ops.SumPeriodic: lambda on, r, i: on.sum_periodic([r[at] for at in i.inputs], r[i.plain], len(i.outs)),
         ops.Chebyshev: _chebyshev,
         ops.SumSlots: _sum_slots,
     },

@@ -14,8 +14,13 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
+from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
-from lattice.fhe.hal.composites import BsgsPlan
+from lattice.fhe.hal.composites import ProductPlan, Terms
+from lattice.fhe.hal.operations import KeySource
+from lattice.fhe.hal.plan import Plan, plan_of
+from lattice.fhe.hal.program import Program
+from lattice.fhe.hal.weights import AnyPlaintext, tensor_of
 
 
 @lru_cache(maxsize=256)
@@ -150,14 +155,56 @@ class NativeBackend:
         """Three components to two."""
         return _context(ctx).relinearise(_tidy(ct), key)
 
-    def bsgs(
+    def matrix(
         self,
-        ct: Residues,
+        cts: Sequence[Residues],
         diagonals: Residues,
         keys: Mapping[int, Residues],
-        plan: BsgsPlan,
+        plan: ProductPlan,
         ctx: KeySwitchContext,
-    ) -> Residues:
-        """A matrix–vector product."""
+    ) -> list[Residues]:
+        """Matrix–vector products."""
         needed = {element: keys[element] for element in plan.elements}
-        return _context(ctx).bsgs(_tidy(ct), diagonals, needed, plan.babies, plan.giants, plan.terms)
+        return _context(ctx).matrix([_tidy(ct) for ct in cts], diagonals, needed, plan.babies, plan.giants, plan.terms)
+
+    def sum_plain(
+        self, cts: Sequence[Residues], plain: Residues, terms: Terms, moduli: Sequence[int]
+    ) -> list[Residues]:
+        """Sums of products with plaintexts."""
+        return _native.sum_plain([_tidy(ct) for ct in cts], plain, terms, moduli)
+
+    def sum_periodic(self, cts: Sequence[Residues], weights: Residues, moduli: Sequence[int]) -> list[Residues]:
+        """Sums of products with plaintexts that repeat."""
+        return _native.sum_periodic([_tidy(ct) for ct in cts], weights, moduli)
+
+    # --- programs -----------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        program: Program,
+        inputs: Sequence[Ciphertext],
+        keys: KeySource | None,
+        weights: Sequence[AnyPlaintext],
+    ) -> list[Ciphertext]:
+        """A whole program in one call, with the interpreter's bits. Everything was checked by `interpreter.run`."""
+        plan, native = _plan(program)
+        tensors = []
+        for spec in plan.keys:
+            tensor = keys.tensor(spec.element, spec.level) if keys is not None else None
+            assert tensor is not None, "the interpreter looked for every key"
+            tensors.append(tensor)
+        outs = native.run([_tidy(x.components) for x in inputs], [_tidy(tensor_of(w)) for w in weights], tensors)
+        kinds, params_id = program.checked.outputs, program.params.id
+        return [
+            Ciphertext(params_id, kind.level, kind.scale, out, kind.encoding)
+            for kind, out in zip(kinds, outs, strict=True)
+        ]
+
+
+def _plan(program: Program) -> tuple[Plan, _native.Plan]:
+    """Kept with the program."""
+    found: tuple[Plan, _native.Plan] | None = program.__dict__.get("_native_plan")
+    if found is None:
+        plan = plan_of(program)
+        found = program.__dict__.setdefault("_native_plan", (plan, _native.Plan(plan.words)))
+    return found

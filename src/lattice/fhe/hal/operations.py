@@ -7,7 +7,6 @@ are public, and never a secret.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
@@ -19,21 +18,11 @@ from lattice.fhe.ckks.evaluation_keys import RELINEARISATION
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.hal import rules
 from lattice.fhe.hal.backend import Backend, KeySwitchContext, Residues
-from lattice.fhe.hal.composites import BsgsPlan, Composites, check_plan
+from lattice.fhe.hal.composites import Composites, ProductPlan, Terms, check_plan, check_terms
 from lattice.fhe.hal.galois import IDENTITY, describe
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
+from lattice.fhe.hal.weights import AnyPlaintext, Diagonals, PeriodicWeights, plaintext_type
 from lattice.fhe.ring.automorphism import conjugation_element, rotation_element
-
-
-@dataclass(frozen=True, eq=False)
-class Diagonals:
-    """A matrix's diagonals for `bsgs`: plaintexts extended by the special primes, in the plan's order."""
-
-    params_id: str
-    level: int
-    scale: Fraction
-    polys: Residues
-    """`[count, limbs of QP, N]`, NTT form."""
 
 
 class KeySource(Protocol):
@@ -47,13 +36,6 @@ class KeySource(Protocol):
     def tensor(self, element: int, level: int) -> Residues | None:
         """`[digits, 2, limbs, N]` of a key made for `level` or the nearest higher one; 0 stands for s²."""
         ...
-
-
-def plaintext_type(value: Plaintext | Diagonals) -> PlaintextType:
-    """What the rules look at."""
-    if isinstance(value, Diagonals):
-        return PlaintextType(value.level, value.scale, extended=True)
-    return PlaintextType(value.level, value.scale, encoding=value.encoding)
 
 
 class Operations:
@@ -82,20 +64,16 @@ class Operations:
             check_shape(x, self.params)
         return CiphertextType(x.level, x.scale, len(x.components), x.encoding)
 
-    def check_plain(self, value: Plaintext | Diagonals) -> PlaintextType:
+    def check_plain(self, value: AnyPlaintext) -> PlaintextType:
+        """The type of plaintexts that belong here and whose tensor has the form that their level says."""
         if isinstance(value, Plaintext):
             check_shape(value, self.params)
         else:
-            self._check_diagonals(value)
+            value.check(self.params)
         return plaintext_type(value)
 
-    def _check_diagonals(self, value: Diagonals) -> None:
-        """The diagonals belong here and their tensor has the form that their level says."""
-        if value.params_id != self.params.id:
-            raise LatticeError("parameters_mismatch", f"The diagonals have other parameters, {value.params_id}.")
-        wanted = (len(self._context(value.level).moduli), self.params.n)
-        if value.polys.ndim != 3 or value.polys.shape[1:] != wanted:
-            raise LatticeError("parameters_mismatch", f"Diagonals of shape {value.polys.shape} are not {wanted} each.")
+    def _types(self, inputs: Sequence[Ciphertext]) -> list[CiphertextType]:
+        return [self.type_of(x) for x in inputs]
 
     def _made(self, kind: CiphertextType, components: Residues) -> Ciphertext:
         return Ciphertext(self.params.id, kind.level, kind.scale, components, kind.encoding)
@@ -229,19 +207,39 @@ class Operations:
         key = self.key(element, kind.level)
         return self._made(kind, self.composites.rotate(x.components, element, key, self._context(kind.level)))
 
-    def bsgs(self, x: Ciphertext, diagonals: Diagonals, plan: BsgsPlan) -> Ciphertext:
-        """A matrix–vector product; `plan` counts in steps, as programs do, and is turned into Galois elements here."""
-        kind = rules.bsgs(self.params, self.type_of(x), self.check_plain(diagonals))
-        check_plan(plan, len(diagonals.polys))
+    # --- sums of products ---------------------------------------------------------------------------------
+
+    def matrix(self, inputs: Sequence[Ciphertext], diagonals: Diagonals, plan: ProductPlan) -> list[Ciphertext]:
+        """Matrix–vector products; `plan` counts in steps, as programs do, and is turned into Galois elements here."""
+        kind = rules.matrix(self.params, self._types(inputs), self.check_plain(diagonals))
+        check_plan(plan, len(inputs), len(diagonals.polys))
         moving = sorted(set(plan.babies + plan.giants) - {0})
         keys = {rotation_element(step, self.params.n): self.rotation_key(step, kind.level) for step in moving}
-        elements = BsgsPlan(
-            tuple(rotation_element(step, self.params.n) for step in plan.babies),
-            tuple(rotation_element(step, self.params.n) for step in plan.giants),
-            plan.terms,
+        elements = plan._replace(
+            babies=tuple(rotation_element(step, self.params.n) for step in plan.babies),
+            giants=tuple(rotation_element(step, self.params.n) for step in plan.giants),
         )
-        context = self._context(kind.level)
-        return self._made(kind, self.composites.bsgs(x.components, diagonals.polys, keys, elements, context))
+        tensors, context = [x.components for x in inputs], self._context(kind.level)
+        outs = self.composites.matrix(tensors, diagonals.polys, keys, elements, context)
+        return [self._made(kind, out) for out in outs]
+
+    def sum_plain(self, inputs: Sequence[Ciphertext], plain: Diagonals, terms: Terms) -> list[Ciphertext]:
+        """For each result Σ plain[d] ⊙ inputs[i] over its (i, d); nothing is rescaled."""
+        kind = rules.sum_plain(self.params, self._types(inputs), self.check_plain(plain))
+        check_terms(terms, len(inputs), len(plain.polys))
+        outs = self.composites.sum_plain([x.components for x in inputs], plain.polys, terms, self._moduli(kind))
+        return [self._made(kind, out) for out in outs]
+
+    def sum_periodic(
+        self, inputs: Sequence[Ciphertext], plain: PeriodicWeights, outs: int | None = None
+    ) -> list[Ciphertext]:
+        """For each result a, Σ_i plain[a, i] ⊙ inputs[i]; nothing is rescaled. Only the product of the weights' first
+        two sizes is part of their type, so they are read as a matrix of `outs` rows, whatever their own."""
+        rows = len(plain.residues) if outs is None else outs
+        kind = rules.sum_periodic(self.params, self._types(inputs), self.check_plain(plain), rows)
+        weights = plain.residues.reshape(rows, len(inputs), *plain.residues.shape[2:])
+        results = self.composites.sum_periodic([x.components for x in inputs], weights, self._moduli(kind))
+        return [self._made(kind, out) for out in results]
 
     # --- keys ---------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ MAX_BYTES = 64 << 20
 MAX_INSTRUCTIONS = 1 << 18
 MAX_INTERFACE = 1 << 16
 """Inputs, outputs, weights: at most so many of each."""
+MAX_COUNT = 1 << 22
+"""Plaintexts in one weight."""
 MAX_SCALE_TEXT = 8192
 
 
@@ -46,17 +48,22 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Weight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One plaintext, or with `count` the diagonals of a matrix, extended by the special primes."""
+    """One plaintext, or with `count` several: for a matrix (`extended` by the special primes), for a sum of products,
+    or, where the slots repeat with a `period`, stored by their few distinct values."""
 
     level: int
     scale: str
     count: int = 0
     encoding: Encoding = Encoding.SLOTS
+    extended: bool = False
+    period: int = 0
+    """Zero: none. Otherwise a power of two; 1 stands for real numbers."""
 
     @property
     def kind(self) -> PlaintextType:
         """As the rules see it."""
-        return PlaintextType(self.level, parse_scale(self.scale), self.count > 0, self.encoding)
+        scale = parse_scale(self.scale)
+        return PlaintextType(self.level, scale, self.extended, self.encoding, self.count, self.period)
 
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

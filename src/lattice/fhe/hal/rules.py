@@ -6,6 +6,7 @@ planning of polynomials (which needs only types). Scales are exact fractions: eq
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import log2, prod
@@ -33,12 +34,17 @@ class CiphertextType(NamedTuple):
 
 
 class PlaintextType(NamedTuple):
-    """Everything about a plaintext but its residues; an extended one has the special primes' limbs too."""
+    """Everything about a plaintext, or about several that go together, but the residues."""
 
     level: int
     scale: Fraction
     extended: bool = False
+    """It has the special primes' limbs too."""
     encoding: Encoding = Encoding.SLOTS
+    members: int = 0
+    """How many there are; 0 for a single plaintext, which other operations take than take a list of one."""
+    period: int = 0
+    """With which the slots repeat, where that is how it is stored."""
 
 
 def bits(scale: Fraction) -> float:
@@ -90,7 +96,7 @@ def add(x: CiphertextType, y: CiphertextType) -> CiphertextType:
 
 def add_plain(x: CiphertextType, plain: PlaintextType) -> CiphertextType:
     """Ciphertext plus plaintext."""
-    _not_extended(plain)
+    _single(plain)
     _same_level(x.level, plain.level)
     _same_scale(x.scale, plain.scale)
     return x._replace(encoding=_sum_encoding(x.encoding, plain.encoding))
@@ -98,7 +104,11 @@ def add_plain(x: CiphertextType, plain: PlaintextType) -> CiphertextType:
 
 def multiply_plain(params: ParameterSet, x: CiphertextType, plain: PlaintextType) -> CiphertextType:
     """Ciphertext times plaintext: scales multiply."""
-    _not_extended(plain)
+    _single(plain)
+    return _times_plain(params, x, plain)
+
+
+def _times_plain(params: ParameterSet, x: CiphertextType, plain: PlaintextType) -> CiphertextType:
     _same_level(x.level, plain.level)
     encoding = _product_encoding(x.encoding, plain.encoding)
     return checked(params, x._replace(scale=x.scale * plain.scale, encoding=encoding))
@@ -158,14 +168,64 @@ def rotate(x: CiphertextType) -> CiphertextType:
     return x
 
 
-def bsgs(params: ParameterSet, x: CiphertextType, diagonals: PlaintextType) -> CiphertextType:
-    """A matrix–vector product with extended diagonals of the ciphertext's level."""
+def matrix(params: ParameterSet, inputs: Sequence[CiphertextType], diagonals: PlaintextType) -> CiphertextType:
+    """Matrix–vector products with extended diagonals of the ciphertexts' level."""
     if not diagonals.extended:
         raise LatticeError(
             "level_mismatch", "The diagonals of a matrix must be encoded over the special primes too; these are not."
         )
+    if not diagonals.members or diagonals.period or diagonals.encoding is Encoding.COEFFICIENTS:
+        raise LatticeError("circuit_invalid", "A matrix is a list of diagonals, in slots.")
+    x = _alike(inputs)
     _same_level(x.level, diagonals.level)
-    return checked(params, rotate(x)._replace(scale=x.scale * diagonals.scale))
+    return checked(params, rotate(x)._replace(scale=x.scale * diagonals.scale, encoding=Encoding.SLOTS))
+
+
+def sum_plain(params: ParameterSet, inputs: Sequence[CiphertextType], plain: PlaintextType) -> CiphertextType:
+    """Sums of products of ciphertexts and plaintexts; every ciphertext has the same type."""
+    _not_extended(plain)
+    if not plain.members or plain.period:
+        raise LatticeError("circuit_invalid", "A sum of products takes a list of plaintexts, stored in full.")
+    return _times_plain(params, _alike(inputs), plain)
+
+
+def sum_periodic(
+    params: ParameterSet, inputs: Sequence[CiphertextType], plain: PlaintextType, outs: int
+) -> CiphertextType:
+    """The same with a matrix of plaintexts that repeat, one for each result and input."""
+    _not_extended(plain)
+    x = _alike(inputs)
+    if not plain.period or outs * len(inputs) != plain.members:
+        message = f"{outs} results of {len(inputs)} inputs take so many repeating plaintexts, not {plain.members}."
+        raise LatticeError("circuit_invalid", message)
+    return _times_plain(params, x, plain)
+
+
+def check_plaintexts(params: ParameterSet, plain: PlaintextType) -> None:
+    """What a declaration of weights may say."""
+    wrong = ""
+    if plain.period & (plain.period - 1) or not 0 <= plain.period <= params.slots:
+        wrong = f"a period of {plain.period} slots of {params.slots}"
+    elif plain.period and (plain.extended or not plain.members):
+        wrong = "a repeating plaintext that is extended, or alone"
+    elif plain.period > 1 and plain.encoding is not Encoding.SLOTS:
+        wrong = f"a period of {plain.period} and no slots"
+    elif plain.extended and not (plain.members and params.special):
+        wrong = "an extended plaintext that is no list of diagonals, or no special primes to extend to"
+    if wrong:
+        raise LatticeError("circuit_invalid", f"Plaintexts are declared with {wrong}.")
+
+
+def _alike(inputs: Sequence[CiphertextType]) -> CiphertextType:
+    if not inputs:
+        raise LatticeError("circuit_invalid", "A product of several ciphertexts takes at least one.")
+    for other in inputs[1:]:
+        _same_level(inputs[0].level, other.level)
+        _same_scale(inputs[0].scale, other.scale)
+        _components(other, inputs[0].components)
+        if other.encoding is not inputs[0].encoding:
+            raise LatticeError("scale_mismatch", f"Values encoded as {other.encoding} and {inputs[0].encoding} meet.")
+    return inputs[0]
 
 
 def _sum_encoding(x: Encoding, y: Encoding) -> Encoding:
@@ -201,6 +261,12 @@ def _components(x: CiphertextType, wanted: int) -> None:
     if x.components != wanted:
         do = "Relinearise it first." if x.components == 3 else "There is nothing to relinearise."
         raise LatticeError("components_mismatch", f"The ciphertext has {x.components} components, not {wanted}. {do}")
+
+
+def _single(plain: PlaintextType) -> None:
+    _not_extended(plain)
+    if plain.members or plain.period:
+        raise LatticeError("circuit_invalid", "One plaintext is needed; this is a list of them.")
 
 
 def _not_extended(plain: PlaintextType) -> None:

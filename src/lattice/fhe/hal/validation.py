@@ -12,7 +12,7 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.hal import rules
 from lattice.fhe.hal.abstract_run import AbstractRun, Kind
-from lattice.fhe.hal.program import MAX_INSTRUCTIONS, MAX_INTERFACE, Input, Program, Weight
+from lattice.fhe.hal.program import MAX_COUNT, MAX_INSTRUCTIONS, MAX_INTERFACE, Input, Program, Weight
 from lattice.fhe.hal.rules import CiphertextType
 
 __all__ = ["Checked", "check", "required_keys"]
@@ -81,6 +81,13 @@ def _check_sizes(program: Program) -> None:
         if not 0 <= kind.level <= program.params.max_level:
             raise LatticeError("program_invalid", f"An input or weight is at level {kind.level}, which does not exist.")
         rules.checked(program.params, CiphertextType(kind.level, kind.scale))
+    for weight in program.weights:
+        if not 0 <= weight.count <= MAX_COUNT:
+            raise LatticeError("program_invalid", f"A weight of {weight.count} plaintexts; at most {MAX_COUNT}.")
+        try:
+            rules.check_plaintexts(program.params, weight.kind)
+        except LatticeError as fault:
+            raise LatticeError("program_invalid", fault.message) from None
 
 
 def _output_types(program: Program, run: AbstractRun) -> tuple[CiphertextType, ...]:

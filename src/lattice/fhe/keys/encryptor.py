@@ -16,14 +16,15 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding, Plaintext, check_shape
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.ckks.public_key import PublicKey, public_uniform
-from lattice.fhe.ckks.seeded import SeededCiphertext, ciphertext_uniform
+from lattice.fhe.ckks.public_key import PublicKey, public_half
+from lattice.fhe.ckks.seeded import SeededCiphertext, ciphertext_half
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal.backend import Backend
 from lattice.fhe.keys.evaluation import recompute_bound
-from lattice.fhe.keys.sampling import SecretSource, Small, fresh_seed, wipe
+from lattice.fhe.keys.sampling import SecretSource, fresh_seed, wipe
 from lattice.fhe.keys.secret import SecretKey
-from lattice.fhe.ring.modulus import Residues, reduce_signed
+from lattice.fhe.keys.secret_memory import encrypt_into, encrypt_zero, room
+from lattice.fhe.ring.modulus import Residues
 
 
 class _Encrypting:
@@ -41,12 +42,6 @@ class _Encrypting:
         """The encoder's `encode`."""
         return self.encoder.encode(values, level=level, scale=scale, encoding=encoding)
 
-    def _transformed(self, small: Small, moduli: tuple[int, ...]) -> Residues:
-        residues = reduce_signed(small, moduli)
-        out = self.backend.ntt(residues, moduli, self.params.n)
-        wipe(small, residues)
-        return out
-
 
 class SecretKeyEncryptor(_Encrypting):
     """The client's own encryption. Each ciphertext has a public seed and error randomness of its own."""
@@ -58,14 +53,13 @@ class SecretKeyEncryptor(_Encrypting):
     def encrypt(self, plaintext: Plaintext) -> SeededCiphertext:
         """Encrypt at the plaintext's own level."""
         check_shape(plaintext, self.params)
-        moduli = self.params.q_moduli(plaintext.level)
-        seed = fresh_seed()
-        error = self._transformed(SecretSource().error(self.params.n, self.params.error_eta), moduli)
-        s = self._secret.ntt(moduli, self.backend)
-        masked = self.backend.mul(ciphertext_uniform(self.params, seed, plaintext.level), s, moduli)
-        noisy = self.backend.add(error, plaintext.poly, moduli)
-        c0 = self.backend.sub(noisy, masked, moduli)
-        wipe(s, masked, noisy, error)
+        seed, plain = fresh_seed(), np.ascontiguousarray(plaintext.poly)
+        half = ciphertext_half(self.params, seed, plaintext.level)
+        c0 = room(*plain.shape)
+        with SecretSource() as source:
+            error, eta = source.error(self.params.n), self.params.error_eta
+            encrypt_into(self._secret.memory, c0, half, error, eta, plain=plain)
+            wipe(error)
         return SeededCiphertext(self.params.id, plaintext.level, plaintext.scale, seed, c0, plaintext.encoding)
 
     def encrypt_values(
@@ -117,16 +111,12 @@ class PublicKeyEncryptor(_Encrypting):
 
     def _encrypt_zero(self, level: int) -> Residues:
         q_moduli, special = self.params.q_moduli(level), self.params.special_at(level)
-        moduli = (*q_moduli, *special)
-        source, eta, n = SecretSource(), self.params.error_eta, self.params.n
-        u = self._transformed(source.ternary(n), moduli)
-        top = len(self._public.b) - len(special)
-        b = np.concatenate([self._public.b[: len(q_moduli)], self._public.b[top:]])
-        a = public_uniform(self.params, self._public.seed, level)
-        wide = np.empty((2, len(moduli), n), dtype=np.uint64)
-        for number, half in enumerate((b, a)):
-            error = self._transformed(source.error(n, eta, number), moduli)
-            wide[number] = self.backend.mul_add(error, half, u, moduli)
-            wipe(error)
-        wipe(u)
+        n, b = self.params.n, self._public.b
+        if len(b) > len(q_moduli) + len(special):
+            b = np.concatenate([b[: len(q_moduli)], b[len(b) - len(special) :]])
+        half = public_half(self.params, self._public.seed, level)
+        with SecretSource() as source:
+            u, errors = source.ternary(n), [source.error(n, number) for number in range(2)]
+            wide = encrypt_zero(b, half, u, errors, self.params.error_eta, self.backend)
+            wipe(u, *errors)
         return self.backend.mod_down(wide, q_moduli, special) if special else wide

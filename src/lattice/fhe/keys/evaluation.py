@@ -9,20 +9,19 @@ seed of its own, fresh from the operating system.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import prod
-
-import numpy as np
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, EvaluationKey, EvaluationKeySet, KeySpec, key_uniform
+from lattice.fhe.ckks.evaluation_keys import RELINEARISATION, EvaluationKey, EvaluationKeySet, KeySpec, key_half
 from lattice.fhe.ckks.parameters import InsecureTestParameters, Parameters, ParameterSet
-from lattice.fhe.ckks.public_key import PublicKey, public_uniform
+from lattice.fhe.ckks.public_key import PublicKey, public_half
 from lattice.fhe.ckks.security import require_secure
+from lattice.fhe.ckks.seeds import UniformPolynomial
 from lattice.fhe.hal import backend as find_backend
 from lattice.fhe.hal.backend import Backend
 from lattice.fhe.keys.sampling import SecretSource, fresh_seed, wipe
 from lattice.fhe.keys.secret import SecretKey
-from lattice.fhe.ring.modulus import Residues, reduce_signed
+from lattice.fhe.keys.secret_memory import encrypt_into, room, secret_memory
+from lattice.fhe.ring.modulus import Residues
 
 __all__ = ["EvaluationKey", "EvaluationKeySet", "KeyGenerator", "KeySpec"]
 
@@ -47,41 +46,33 @@ class KeyGenerator:
 
     def secret_key(self) -> SecretKey:
         """A fresh ternary secret."""
-        wide = SecretSource().ternary(self.params.n)
-        coefficients = wide.astype(np.int8)
-        wipe(wide)
-        return SecretKey(self.params, coefficients)
+        memory = secret_memory(self.params.n, self.backend)
+        with SecretSource() as source:
+            uniform = source.ternary(self.params.n)
+            memory.sample_ternary(uniform)
+            wipe(uniform)
+        return SecretKey(self.params, memory)
 
     def public_key(self, secret: SecretKey) -> PublicKey:
         """(b, a) over Q ∪ P; a as a seed."""
         self._check(secret)
-        moduli, seed = self.params.primes(), fresh_seed()
-        s = secret.ntt(moduli, self.backend)
-        a = public_uniform(self.params, seed, self.params.max_level)
-        error, masked = self._error(SecretSource(), moduli), self.backend.mul(a, s, moduli)
-        b = self.backend.sub(error, masked, moduli)
-        wipe(s, error, masked)
+        seed = fresh_seed()
+        half = public_half(self.params, seed, self.params.max_level)
+        b = room(len(half.moduli), self.params.n)
+        with SecretSource() as source:
+            self._fill(b, secret, half, source)
         return PublicKey(self.params.id, seed, b)
 
     def evaluation_key(self, secret: SecretKey, spec: KeySpec) -> EvaluationKey:
         """One key. See the module for the formula."""
         self._check(secret)
         spec.check(self.params)
-        plan = self.params.digit_plan(spec.level)
-        moduli, seed, source = plan.moduli, fresh_seed(), SecretSource()
-        s = secret.ntt(moduli, self.backend)
-        target = self._target(s, spec)
-        total = prod(plan.special)
-        b = np.empty((len(plan.digits), len(moduli), self.params.n), dtype=np.uint64)
-        for digit, (start, end) in enumerate(plan.digits):
-            masked = self.backend.mul(key_uniform(self.params, spec, seed, digit), s, moduli)
-            error = self._error(source, moduli, digit)
-            b[digit] = self.backend.sub(error, masked, moduli)
-            primes = moduli[start:end]
-            lifted = self.backend.mul_scalar(target[start:end], [total % q for q in primes], primes)
-            b[digit, start:end] = self.backend.add(b[digit, start:end], lifted, primes)
-            wipe(masked, error, lifted)
-        wipe(s, target)
+        plan, seed = self.params.digit_plan(spec.level), fresh_seed()
+        b = room(len(plan.digits), len(plan.moduli), self.params.n)
+        with SecretSource() as source:
+            for digit in range(len(plan.digits)):
+                half = key_half(self.params, spec, seed, digit)
+                self._fill(b[digit], secret, half, source, digit, plan.gadget(digit), spec.element)
         return EvaluationKey(self.params.id, spec, seed, b)
 
     def evaluation_keys(
@@ -106,20 +97,20 @@ class KeyGenerator:
             wanted[KeySpec.conjugation(conjugation, self.params)] = None
         return EvaluationKeySet(self.params, [self.evaluation_key(secret, spec) for spec in wanted])
 
-    def _target(self, s: Residues, spec: KeySpec) -> Residues:
-        """s' over the q primes."""
-        moduli = self.params.q_moduli(spec.level)
-        own = np.ascontiguousarray(s[: len(moduli)])
-        if spec.element == RELINEARISATION:
-            return self.backend.mul(own, own, moduli)
-        return self.backend.automorphism_ntt(own, spec.element)
-
-    def _error(self, source: SecretSource, moduli: tuple[int, ...], number: int = 0) -> Residues:
-        small = source.error(self.params.n, self.params.error_eta, number)
-        residues = reduce_signed(small, moduli)
-        out = self.backend.ntt(residues, moduli, self.params.n)
-        wipe(small, residues)
-        return out
+    def _fill(
+        self,
+        out: Residues,
+        secret: SecretKey,
+        half: UniformPolynomial,
+        source: SecretSource,
+        number: int = 0,
+        gadget: tuple[int, ...] | None = None,
+        element: int = RELINEARISATION,
+    ) -> None:
+        """out = -a·s + e + gadget·s', with the source's error of that number."""
+        error = source.error(self.params.n, number)
+        encrypt_into(secret.memory, out, half, error, self.params.error_eta, gadget=gadget, element=element)
+        wipe(error)
 
     def _check(self, secret: SecretKey) -> None:
         if secret.params.id != self.params.id:

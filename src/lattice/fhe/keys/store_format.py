@@ -13,15 +13,14 @@ from __future__ import annotations
 import os
 
 import msgspec
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.keys.sampling import wipe
+from lattice.fhe.keys.sampling import SecretBytes, secret_bytes, wipe
 from lattice.fhe.keys.secret import SecretKey
+from lattice.fhe.keys.secret_memory import secret_memory
 from lattice.fhe.serialise.frame import Kind, expect_body, invalid, read_frame, write_frame
 from lattice.fhe.serialise.parameters import ParametersHeader, from_header, header_of
 
@@ -92,14 +91,15 @@ def _check_key(wrapping_key: bytes) -> None:
         raise LatticeError("secret_locked", f"A wrapping key has {KEY_BYTES} bytes, not {len(wrapping_key)}.")
 
 
-def _stretch(passphrase: str, salt: bytes, log_cost: int) -> NDArray[np.uint8]:
-    key = np.empty(KEY_BYTES, dtype=np.uint8)
+def _stretch(passphrase: str, salt: bytes, log_cost: int) -> SecretBytes:
+    key = secret_bytes(KEY_BYTES)
     Scrypt(salt=salt, length=KEY_BYTES, n=1 << log_cost, r=8, p=1).derive_into(passphrase.encode(), key.data)
     return key
 
 
 def _seal(secret: SecretKey, header: SecretHeader, key: memoryview) -> bytes:
-    plain = _pack(secret.coefficients())
+    plain = secret_bytes(secret.params.n // 4)
+    secret.memory.pack_into(plain)
     nonce = os.urandom(NONCE_BYTES)
     sealed = AESGCM(key).encrypt(nonce, plain.data, msgspec.json.encode(header))
     wipe(plain)
@@ -110,29 +110,16 @@ def _open(header: SecretHeader, body: memoryview, key: memoryview) -> SecretKey:
     params = from_header(header.params)
     size = params.n // 4
     expect_body(body, NONCE_BYTES + size + TAG_BYTES)
-    plain = np.empty(size, dtype=np.uint8)
+    plain, memory = secret_bytes(size), secret_memory(params.n)
     nonce, sealed = body[:NONCE_BYTES], body[NONCE_BYTES:]
     try:
         AESGCM(key).decrypt_into(nonce, sealed, msgspec.json.encode(header), plain.data)
     except InvalidTag:
         raise LatticeError("secret_locked", "The passphrase or the wrapping key is wrong.") from None
-    coefficients = _unpack(plain)
-    wipe(plain)
-    if coefficients.max() > 1:
-        raise invalid("The secret polynomial is not ternary.")
-    return SecretKey(params, coefficients, header.key_id)
-
-
-def _pack(coefficients: NDArray[np.int8]) -> NDArray[np.uint8]:
-    fields = (coefficients + 1).view(np.uint8).reshape(-1, 4)
-    shifted = fields << np.arange(0, 8, 2, dtype=np.uint8)
-    out: NDArray[np.uint8] = np.bitwise_or.reduce(shifted, axis=1)
-    wipe(fields, shifted)
-    return out
-
-
-def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.int8]:
-    fields = packed[:, None] >> np.arange(0, 8, 2, dtype=np.uint8) & np.uint8(3)
-    out: NDArray[np.int8] = fields.ravel().view(np.int8) - np.int8(1)
-    wipe(fields)
-    return out
+    try:
+        memory.unpack(plain)
+    except ValueError:
+        raise invalid("The secret polynomial is not ternary.") from None
+    finally:
+        wipe(plain)
+    return SecretKey(params, memory, header.key_id)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.circuits.polynomial import Series
-from lattice.fhe.ckks.ciphertext import Encoding
+from lattice.fhe.ckks.ciphertext import Encoding, Plaintext
 from lattice.fhe.ckks.evaluation_keys import KeySpec
 from lattice.fhe.ckks.parameters import ParameterSet, parameters
 from lattice.fhe.ckks.presets import preset
@@ -25,6 +25,7 @@ from lattice.fhe.hal.instructions import Instruction
 from lattice.fhe.hal.program import MAX_BYTES, Input, Program, Weight, decode, parse_scale, scale_text
 from lattice.fhe.hal.reference import ReferenceBackend
 from lattice.fhe.hal.validation import check, required_keys
+from lattice.fhe.hal.weights import Diagonals, encode_diagonals, encode_periodic, repeated
 from lattice.fhe.ring.automorphism import conjugation_element, rotation_element
 from tests.support.encrypted import Client, noise, same_bits, tiny_client, tiny_parameters
 
@@ -33,9 +34,14 @@ COEFFICIENTS = (0.25, 0.5, 0.0, -0.25)
 
 
 def small_program(params: ParameterSet, *instructions: Instruction, outputs: tuple[int, ...] = (0,)) -> Program:
-    """One input at the top level, one plain weight, one matrix of two diagonals."""
+    """One input at the top level; a plaintext, a matrix of two diagonals, two factors of a sum, six that repeat."""
     top, scale = params.max_level, scale_text(params.scale)
-    weights = (Weight(top, scale), Weight(top, scale, count=2))
+    weights = (
+        Weight(top, scale),
+        Weight(top, scale, count=2, extended=True),
+        Weight(top, scale, count=2),
+        Weight(top, scale, count=6, period=2),
+    )
     return Program(params, (Input(top, scale),), weights, (ops.LoadInput(0, 0), *instructions), outputs)
 
 
@@ -53,7 +59,7 @@ def everything(params: ParameterSet) -> Program:
         ops.Add(7, 5, 6),
         ops.Subtract(8, 7, 5),
         ops.Negate(9, 8),
-        ops.Bsgs(10, 3, 2, (0, 1), (0, 2), (((1, 0),), ((0, 1),))),
+        ops.Matrix((10,), (3,), 2, (0, 1), (0, 2), ((((0, 1, 0),), ((0, 0, 1),)),)),
         ops.Rescale(11, 10),
         ops.RotateHoisted((12, 13), 11, (1, 4)),
         ops.Multiply(14, 12, 13),
@@ -66,8 +72,13 @@ def everything(params: ParameterSet) -> Program:
         ops.Chebyshev(21, 20, COEFFICIENTS, s, 1),
         ops.Drop(22, 0, 1),
         ops.SumSlots(23, 22, ((1, 2, 3), (4,))),
+        ops.LoadWeight(24, 2),
+        ops.SumPlain((25, 26), (0, 3), 24, (((0, 0), (1, 1)), ((1, 0),))),
+        ops.LoadWeight(27, 3),
+        ops.SumPeriodic((28, 29, 30), (0, 3), 27),
+        ops.Add(31, 26, 30),
     ]
-    return small_program(params, *body, outputs=(9, 18, 21, 23))
+    return small_program(params, *body, outputs=(9, 18, 21, 23, 25, 28, 29, 31))
 
 
 def secure(levels: int = 6) -> ParameterSet:
@@ -97,10 +108,10 @@ def test_programs_over_test_parameters_stay_in_the_process() -> None:
 def test_the_types_of_all_registers() -> None:
     params = tiny_parameters()
     checked = check(everything(params))
-    assert [kind.level for kind in checked.outputs] == [5, 4, 3, 1]
+    assert [kind.level for kind in checked.outputs] == [5, 4, 3, 1, 6, 6, 6, 6]
     assert checked.outputs[2].scale == params.scale
     assert checked.outputs[3].scale == params.scale
-    assert checked.peak_ciphertexts < 14
+    assert checked.peak_ciphertexts < 18
 
 
 def test_exactly_the_keys_that_are_used() -> None:
@@ -121,7 +132,7 @@ def test_those_keys_suffice_and_none_can_be_spared() -> None:
     params = tiny_parameters()
     program, specs = everything(params), required_keys(everything(params))
     client = Client.make(params, specs)
-    assert len(run(client, program)) == 4
+    assert len(run(client, program)) == 8
     for missing in specs:
         poorer = Client.make(params, [s for s in specs if s != missing], client.secret)
         with pytest.raises(LatticeError) as caught:
@@ -134,12 +145,13 @@ def weights_of(client: Client, program: Program) -> list[Any]:
     evaluator = client.evaluator()
     scale, top = client.params.scale, client.params.max_level
     prepared = evaluator.prepare_matrix(np.eye(32, k=1) + np.eye(32, k=2), level=top)
-    from lattice.fhe.hal.operations import Diagonals
-
     moduli = client.params.digit_plan(top).moduli
     polys = evaluator.encoder.encode_over(noise(64).reshape(2, 32), scale, moduli)
     assert prepared.diagonals.polys.shape == polys.shape
-    return [evaluator.encoder.encode(noise(32, 9), level=top), Diagonals(client.params.id, top, scale, polys)]
+    factors = encode_diagonals(evaluator.encoder, noise(64, 3).reshape(2, 32), level=top, scale=scale, extended=False)
+    repeating = encode_periodic(evaluator.encoder, noise(12, 4).reshape(3, 2, 2), level=top, scale=scale)
+    one = evaluator.encoder.encode(noise(32, 9), level=top)
+    return [one, Diagonals(client.params.id, top, scale, polys), factors, repeating]
 
 
 def run(client: Client, program: Program) -> list[Any]:
@@ -151,8 +163,9 @@ def test_a_run_has_the_bits_of_the_evaluator() -> None:
     params = tiny_parameters()
     client = tiny_client()
     program = everything(params)
-    x, (plain, diagonals) = client.encrypt(noise(32)), weights_of(client, program)
-    out = interpreter.run(ReferenceBackend(), program, [x], client.keys, [plain, diagonals])
+    x, weights = client.encrypt(noise(32)), weights_of(client, program)
+    plain, diagonals, factors, repeating = weights
+    out = interpreter.run(ReferenceBackend(), program, [x], client.keys, weights)
     e = client.evaluator()
     r5 = e.rescale(e.multiply_plain(e.add_plain(x, plain), plain))
     r9 = e.negate(e.subtract(e.add(r5, e.rotate(r5, 3)), r5))
@@ -162,13 +175,20 @@ def test_a_run_has_the_bits_of_the_evaluator() -> None:
     for got, wanted in zip(out[:3], (r9, r18, r21), strict=True):
         assert same_bits(got, wanted)
     assert client.error(out[3], client.values(e.sum_slots(e.drop(x, 1), 8))) < 2**-24
-    assert all(same_bits(a, b) for a, b in zip(out, e.run(program, [x], [plain, diagonals]), strict=True))
+    r3 = e.add_plain(x, plain)
+    one, two = (Plaintext(params.id, 6, params.scale, poly) for poly in factors.polys)
+    assert same_bits(out[4], e.add(e.multiply_plain(x, one), e.multiply_plain(r3, two)))
+    for got, row in zip(out[5:7], repeated(repeating.residues, params.n), strict=False):
+        w, v = (Plaintext(params.id, 6, params.scale, poly) for poly in row)
+        assert same_bits(got, e.add(e.multiply_plain(x, w), e.multiply_plain(r3, v)))
+    assert all(same_bits(a, b) for a, b in zip(out, e.run(program, [x], weights), strict=True))
 
 
 def hoisted(e: Any, x: Any, plain: Any, diagonals: Any) -> list[Any]:
-    from lattice.fhe.hal.composites import BsgsPlan
+    from lattice.fhe.hal.composites import ProductPlan
 
-    product = e._on.bsgs(e.add_plain(x, plain), diagonals, BsgsPlan((0, 1), (0, 2), (((1, 0),), ((0, 1),))))
+    plan = ProductPlan((0, 1), (0, 2), ((((0, 1, 0),), ((0, 0, 1),)),))
+    (product,) = e._on.matrix([e.add_plain(x, plain)], diagonals, plan)
     return list(e.rotate_many(e.rescale(product), [1, 4]))
 
 
@@ -187,17 +207,57 @@ REFUSED = {
     "number left out": (ops.Negate(2, 0),),
     "no such input": (ops.LoadInput(1, 1),),
     "negative input": (ops.LoadInput(1, -1),),
-    "no such weight": (ops.LoadWeight(1, 2),),
+    "no such weight": (ops.LoadWeight(1, 4),),
     "plaintext where a ciphertext belongs": (ops.LoadWeight(1, 0), ops.Negate(2, 1)),
     "ciphertext where a plaintext belongs": (ops.AddPlain(1, 0, 0),),
     "matrix as a plaintext": (ops.LoadWeight(1, 1), ops.MultiplyPlain(2, 0, 1)),
-    "plaintext as a matrix": (ops.LoadWeight(1, 0), ops.Bsgs(2, 0, 1, (0,), (0,), (((0, 0),),))),
-    "diagonal out of range": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (0,), (((0, 2),),))),
-    "baby out of range": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (0,), (((1, 0),),))),
-    "giant without terms": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (0, 1), (((0, 0),), ()))),
-    "giant twice": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (1, 1), (((0, 0),), ((0, 1),)))),
-    "giant out of range": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (32,), (((0, 0),),))),
-    "no giants": (ops.LoadWeight(1, 1), ops.Bsgs(2, 0, 1, (0,), (), ())),
+    **{
+        what: (ops.LoadWeight(1, 1), ops.Matrix((2,), (0,), 1, *plan))
+        for what, plan in {
+            "diagonal out of range": ((0,), (0,), ((((0, 0, 2),),),)),
+            "baby out of range": ((0,), (0,), ((((0, 1, 0),),),)),
+            "input out of range": ((0,), (0,), ((((1, 0, 0),),),)),
+            "negative diagonal": ((0,), (0,), ((((0, 0, -1),),),)),
+            "giant without terms": ((0,), (0, 1), ((((0, 0, 0),), ()),)),
+            "giant twice": ((0,), (1, 1), ((((0, 0, 0),), ((0, 0, 1),)),)),
+            "baby twice": ((1, 1), (0,), ((((0, 0, 0), (0, 1, 1)),),)),
+            "giant out of range": ((0,), (32,), ((((0, 0, 0),),),)),
+            "no giants": ((0,), (), ((),)),
+            "a result too many": ((0,), (0,), ((((0, 0, 0),),), (((0, 0, 1),),))),
+            "a giant too few": ((0,), (0, 1), ((((0, 0, 0),),),)),
+        }.items()
+    },
+    "plaintext as a matrix": (ops.LoadWeight(1, 0), ops.Matrix((2,), (0,), 1, (0,), (0,), ((((0, 0, 0),),),))),
+    "sum as a matrix": (ops.LoadWeight(1, 2), ops.Matrix((2,), (0,), 1, (0,), (0,), ((((0, 0, 0),),),))),
+    "matrix of nothing": (ops.LoadWeight(1, 1), ops.Matrix((2,), (), 1, (0,), (0,), ((((0, 0, 0),),),))),
+    "matrix for nobody": (ops.LoadWeight(1, 1), ops.Matrix((), (0,), 1, (), (), ())),
+    "result without terms": (ops.LoadWeight(1, 1), ops.Matrix((2, 3), (0,), 1, (0,), (0,), ((((0, 0, 0),),), ((),)))),
+    "inputs of two levels": (
+        ops.LoadWeight(1, 1),
+        ops.Drop(2, 0, 3),
+        ops.Matrix((3,), (0, 2), 1, (0,), (0,), ((((0, 0, 0),),),)),
+    ),
+    "matrix as a sum": (ops.LoadWeight(1, 1), ops.SumPlain((2,), (0,), 1, (((0, 0),),))),
+    "plaintext as a sum": (ops.LoadWeight(1, 0), ops.SumPlain((2,), (0,), 1, (((0, 0),),))),
+    "sum with a plaintext out of range": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (0,), 1, (((0, 2),),))),
+    "sum with an input out of range": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (0,), 1, (((1, 0),),))),
+    "sum with a negative index": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (0,), 1, (((0, -1),),))),
+    "sum without terms": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (0,), 1, ((),))),
+    "sum of no results": (ops.LoadWeight(1, 2), ops.SumPlain((), (0,), 1, ())),
+    "sum of nothing in": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (), 1, (((0, 0),),))),
+    "sum with a result too many": (ops.LoadWeight(1, 2), ops.SumPlain((2,), (0,), 1, (((0, 0),), ((0, 0),)))),
+    "sum of other components": (
+        ops.LoadWeight(1, 2),
+        ops.Multiply(2, 0, 0),
+        ops.SumPlain((3,), (0, 2), 1, (((0, 0),),)),
+    ),
+    "sum list as one plaintext": (ops.LoadWeight(1, 2), ops.AddPlain(2, 0, 1)),
+    "repeating as a sum": (ops.LoadWeight(1, 3), ops.SumPlain((2,), (0,), 1, (((0, 0),),))),
+    "repeating as one plaintext": (ops.LoadWeight(1, 3), ops.MultiplyPlain(2, 0, 1)),
+    "repeating as a matrix": (ops.LoadWeight(1, 3), ops.Matrix((2,), (0,), 1, (0,), (0,), ((((0, 0, 0),),),))),
+    "sum as repeating": (ops.LoadWeight(1, 2), ops.SumPeriodic((2,), (0, 0), 1)),
+    "repeating for other sizes": (ops.LoadWeight(1, 3), ops.SumPeriodic((2,), (0, 0), 1)),
+    "repeating for nobody": (ops.LoadWeight(1, 3), ops.SumPeriodic((), (), 1)),
     "different levels": (ops.Drop(1, 0, 2), ops.Add(2, 0, 1)),
     "different scales": (ops.MultiplyConstant(1, 0, 1.0, S36), ops.Add(2, 0, 1)),
     "three components rotated": (ops.Multiply(1, 0, 0), ops.Rotate(2, 1, 1)),
@@ -238,12 +298,29 @@ def test_a_fault_is_named_with_its_instruction(instructions: tuple[Instruction, 
     assert caught.value.message.startswith(f"Instruction {len(instructions)} ({name}): ")
 
 
+BAD_WEIGHTS = (
+    Weight(6, S36, count=-1),
+    Weight(6, S36, count=1 << 23),
+    Weight(6, S36, extended=True),
+    Weight(6, S36, period=2),
+    Weight(6, S36, count=2, period=3),
+    Weight(6, S36, count=2, period=64),
+    Weight(6, S36, count=2, period=-2),
+    Weight(6, S36, count=2, period=2, extended=True),
+    Weight(6, S36, count=2, period=2, encoding=Encoding.COEFFICIENTS),
+)
+
+
 def test_outputs_and_interfaces_are_checked() -> None:
     params = tiny_parameters()
     base = small_program(params, ops.LoadWeight(1, 0))
     for outputs in ((), (1,), (7,), (-1,)):
         with pytest.raises(LatticeError, match=r"[Oo]utput"):
             check(Program(params, base.inputs, base.weights, base.instructions, outputs))
+    for weight in BAD_WEIGHTS:
+        with pytest.raises(LatticeError) as caught:
+            check(Program(params, base.inputs, (weight,), base.instructions[:1], (0,)))
+        assert caught.value.code == "program_invalid"
     for bad in (Input(7, S36), Input(-1, S36), Input(0, scale_text(2**60)), Input(0, "x"), Input(0, "1/0")):
         with pytest.raises(LatticeError):
             check(Program(params, (bad,), (), (ops.LoadInput(0, 0),), (0,)))
@@ -291,7 +368,7 @@ def test_a_backend_that_runs_programs_gets_them_whole() -> None:
     client = tiny_client()
     program = small_program(client.params, outputs=(0,))
     out: Any = interpreter.run(Whole(), program, [client.encrypt(noise(32))], client.keys, weights_of(client, program))
-    assert out == [program.id, 1, True, 2]
+    assert out == [program.id, 1, True, 4]
 
 
 def test_hostile_bytes_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -22,7 +23,7 @@ from lattice.fhe.keys.evaluation import KeyGenerator
 from lattice.fhe.keys.secret import SecretKey
 from lattice.fhe.ring.modulus import Residues
 from lattice.fhe.ring.rns import to_integers
-from tests.support.fhe import deep, small, tiny
+from tests.support.fhe import deep, evaluations, small, tiny
 
 B = ReferenceBackend()
 
@@ -36,7 +37,7 @@ def phase_error(key: EvaluationKey, secret: SecretKey, target: Residues) -> list
     """b_d + a_d·s - P·g_d·s' for each digit: the errors."""
     params = secret.params
     plan = params.digit_plan(key.spec.level)
-    s = secret.ntt(plan.moduli, B)
+    s = evaluations(secret, plan.moduli)
     out = []
     for digit in range(len(plan.digits)):
         phase = B.mul_add(key.b[digit], key.uniform_half(params, digit), s, plan.moduli)
@@ -56,7 +57,7 @@ def test_a_key_is_its_formula(generator: KeyGenerator, secret: SecretKey, level:
     }[kind]
     key = generator.evaluation_key(secret, spec)
     plan = p.digit_plan(level)
-    s = secret.ntt(plan.moduli, B)
+    s = evaluations(secret, plan.moduli)
     target = B.mul(s, s, plan.moduli) if kind == "relinearisation" else B.automorphism_ntt(s, spec.element)
     errors = phase_error(key, secret, target)
     assert len(errors) == len(plan.digits)
@@ -69,7 +70,7 @@ def test_a_key_is_its_formula(generator: KeyGenerator, secret: SecretKey, level:
 def test_the_public_key_is_its_formula(generator: KeyGenerator, secret: SecretKey) -> None:
     p = deep()
     public = generator.public_key(secret)
-    phase = B.mul_add(public.b, public_uniform(p, public.seed, 4), secret.ntt(p.primes(), B), p.primes())
+    phase = B.mul_add(public.b, public_uniform(p, public.seed, 4), evaluations(secret, p.primes()), p.primes())
     error = centred(phase, p.primes())
     assert np.abs(error).max() <= 21
 
@@ -88,7 +89,7 @@ def test_a_switched_ciphertext_decrypts_under_the_secret(
     moduli = p.q_moduli(level)
     key = generator.evaluation_key(secret, KeySpec.relinearisation(key_level)).tensor(p)
     c = np.stack([np.random.default_rng(q).integers(0, q, p.n, dtype=np.uint64) for q in moduli])
-    s = secret.ntt(moduli, B)
+    s = evaluations(secret, moduli)
     switched = switch(c, key, level, p)
     difference = B.sub(B.mul_add(switched[0], switched[1], s, moduli), B.mul(c, B.mul(s, s, moduli), moduli), moduli)
     error = np.abs(centred(difference, moduli)).max()
@@ -103,20 +104,41 @@ def test_seeds_are_fresh_for_every_object_and_streams_for_every_polynomial(
     """The registry: over everything that a client does, no seed serves twice and no stream is read twice."""
     drawn: list[bytes] = []
     streams: Counter[tuple[bytes, bytes]] = Counter()
-    real_seed, real_init = sampling.fresh_seed, seeds.KeyStream.__init__
+    real_seed, real_fill = sampling.fresh_seed, sampling.fill_random
+    real_stream, real_half = seeds.KeyStream.__init__, seeds.UniformPolynomial.__init__
 
     def counting_seed() -> bytes:
         drawn.append(real_seed())
         return drawn[-1]
 
-    def counting_init(self: seeds.KeyStream, seed: bytes, kind: int, digit: int = 0, prime: int = 0) -> None:
-        streams[seed, seeds.stream_id(kind, digit, prime)] += 1
-        real_init(self, seed, kind, digit, prime)
+    def counting_fill(out: np.ndarray) -> None:
+        real_fill(out)
+        drawn.append(out.tobytes())
+
+    def counting_stream(self: seeds.KeyStream, seed: bytes, kind: int, digit: int = 0, prime: int = 0) -> None:
+        if kind >= 0x8000:  # public ones are counted below, whoever expands them
+            streams[bytes(seed), seeds.stream_id(kind, digit, prime)] += 1
+        real_stream(self, seed, kind, digit, prime)
+
+    def counting_half(
+        self: seeds.UniformPolynomial,
+        seed: bytes,
+        kind: int,
+        digit: int,
+        moduli: Sequence[int],
+        indices: Sequence[int],
+        n: int,
+    ) -> None:
+        for index in indices:
+            streams[seed, seeds.stream_id(kind, digit, index)] += 1
+        real_half(self, seed, kind, digit, moduli, indices, n)
 
     monkeypatch.setattr(sampling, "fresh_seed", counting_seed)
+    monkeypatch.setattr(sampling, "fill_random", counting_fill)
     monkeypatch.setattr(evaluation, "fresh_seed", counting_seed)
     monkeypatch.setattr("lattice.fhe.keys.encryptor.fresh_seed", counting_seed)
-    monkeypatch.setattr(seeds.KeyStream, "__init__", counting_init)
+    monkeypatch.setattr(seeds.KeyStream, "__init__", counting_stream)
+    monkeypatch.setattr(seeds.UniformPolynomial, "__init__", counting_half)
 
     p = small()
     generator = KeyGenerator(p)
@@ -126,6 +148,7 @@ def test_seeds_are_fresh_for_every_object_and_streams_for_every_polynomial(
     ciphertexts = [SecretKeyEncryptor(secret).encrypt_values([1.0]) for _ in range(3)]
     assert all(streams[key] == 1 for key in streams), "a stream was read twice"
     assert len(set(drawn)) == len(drawn)
+    assert {seed for seed, _ in streams} <= set(drawn)
     published = {public.seed, *(key.seed for key in keys), *(c.seed for c in ciphertexts)}
     assert len(published) == 1 + len(keys) + len(ciphertexts)
     used = {kind for seed, kind in streams if seed in published}

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from lattice.fhe.ckks.seeds import KeyStream, Stream
-from lattice.fhe.keys.sampling import SecretSource, centred_binomial, fresh_seed, rounded_gaussian, ternary, wipe
+from lattice.fhe.keys.sampling import (
+    SecretSource,
+    binomial_of,
+    centred_binomial,
+    fresh_seed,
+    rounded_gaussian,
+    ternary,
+    ternary_of,
+    wipe,
+)
 
 SEED = bytes(range(32))
 N = 1 << 16
@@ -76,8 +85,34 @@ def test_wide_flooding_has_low_bits_too() -> None:
 def test_every_source_has_its_own_randomness() -> None:
     assert not np.array_equal(SecretSource().ternary(64), SecretSource().ternary(64))
     source = SecretSource()
-    assert not np.array_equal(source.error(64, 21, 0), source.error(64, 21, 1))
+    assert not np.array_equal(source.error(64, 0), source.error(64, 1))
     assert not np.array_equal(source.ternary(64), source.ternary(64, Stream.EPHEMERAL))
+
+
+@pytest.mark.parametrize("n", [16, 1024, N])
+def test_a_source_gives_enough_for_a_secret(n: int) -> None:
+    """Never more than a fifth over what the average draw needs, never too little."""
+    words = SecretSource().ternary(n).view(np.uint64)
+    assert len(ternary_of(words, n)) == n
+    assert len(words) < n / 24 * 1.2 + 65
+
+
+def test_the_bytes_are_the_streams() -> None:
+    """What native code is handed is what the definition reads."""
+    source = SecretSource()
+    words = source.error(500, 3).view(np.uint64)
+    seed = source._seed.tobytes()
+    assert np.array_equal(binomial_of(words, 21), centred_binomial(KeyStream(seed, Stream.ERROR, 3), 500, 21))
+    fields = ternary_of(source.ternary(500).view(np.uint64), 500)
+    assert np.array_equal(fields, ternary(KeyStream(seed, Stream.SECRET), 500))
+
+
+def test_a_source_forgets_its_seed() -> None:
+    with SecretSource() as source:
+        seed = source._seed
+        assert seed.any()
+        assert repr(source) == "SecretSource()"
+    assert not seed.any()
 
 
 def test_wiping_reaches_through_views() -> None:

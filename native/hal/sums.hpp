@@ -1,0 +1,28 @@
+// Sums of products of ciphertexts and plaintexts: no key, no rotation, nothing rounded.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "hal/conversion.hpp"
+
+namespace lattice {
+
+// Ciphertexts [components, limbs, n], all alike.
+struct Ciphertexts {
+    std::vector<const u64*> data;
+    std::size_t components;
+};
+
+using SumTerms = std::vector<std::vector<std::pair<std::size_t, std::size_t>>>;  // by result: (input, plaintext)
+
+// out[a] = Σ plain[d] ⊙ in[i] over terms[a]; plaintexts are [limbs, n] each. Every weight is read once from memory.
+void sum_plain(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in,
+               const std::vector<const u64*>& plain, const SumTerms& terms);
+
+// out[a] = Σ_i w[a, i] ⊙ in[i] for plaintexts that repeat: weights are [outs, inputs, limbs, values], and each value
+// stands for n/values neighbouring positions.
+void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
+                  std::size_t values);
+
+}  // namespace lattice

@@ -1,0 +1,284 @@
+"""`compile(model, calibration)`: a trained model in, an encrypted program out, with a report on what it will do.
+
+```python
+compiled = compile("model.onnx", samples, labels=labels)
+answer = run(compiled, new_samples)         # lattice.fhe.run
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.compiler import accuracy as accuracy_of
+from lattice.fhe.compiler.accuracy import Accuracy
+from lattice.fhe.compiler.activations import Budget
+from lattice.fhe.compiler.calibrate import features as checked_samples
+from lattice.fhe.compiler.calibrate import observe
+from lattice.fhe.compiler.circuit import Circuit
+from lattice.fhe.compiler.client_part import ClientPart
+from lattice.fhe.compiler.client_steps import prepare
+from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.compiler.front import Front, fitted
+from lattice.fhe.compiler.graph import Graph, Operation, Real
+from lattice.fhe.compiler.importers import Imported, load
+from lattice.fhe.compiler.levels import cost
+from lattice.fhe.compiler.levels.cost import Machine
+from lattice.fhe.compiler.levels.options import Goal, Options
+from lattice.fhe.compiler.levels.predict import results
+from lattice.fhe.compiler.levels.search import Found, search
+from lattice.fhe.compiler.levels.trace import trace
+from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
+from lattice.fhe.compiler.packing import Goal as PackingGoal
+from lattice.fhe.compiler.packing import PackingOptions, pack
+from lattice.fhe.compiler.packing.affine import is_affine
+from lattice.fhe.compiler.packing.batch import pack_batch
+from lattice.fhe.compiler.packing.coefficients import compile_linear
+from lattice.fhe.compiler.packing.rows import compile_rows
+from lattice.fhe.compiler.passes import simplify
+from lattice.fhe.compiler.report_data import StageReport, read_report
+from lattice.fhe.compiler.summary import linear_report, report_of
+
+Progress = Callable[[str, float], None]
+"""Called with the name of a stage when it starts (0.0) and ends (1.0)."""
+TRACED = 32
+"""Calibration samples that are traced through circuits; ranges are calibrated on all of them."""
+MATCH = 1e-6
+"""A circuit that differs from its graph by more than this part of the largest result is refused."""
+REFITS = 3
+"""How often activations are fitted again, four times as well, where accuracy is lost."""
+DEEPEST = 30
+"""No fit goes deeper than the largest ring allows."""
+MANY_ROWS = 1024
+"""From this batch on a linear model is packed by rows."""
+
+
+@dataclass
+class Stages:
+    """Names and times of what was done, as it happens."""
+
+    progress: Progress | None = None
+    done: list[StageReport] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """One of them."""
+        if self.progress:
+            self.progress(name, 0.0)
+        start = perf_counter()
+        yield
+        self.done.append(StageReport(name, round(perf_counter() - start, 4)))
+        if self.progress:
+            self.progress(name, 1.0)
+
+
+def compile(
+    model: Any,
+    calibration: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    held_out: ArrayLike | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    machine: Callable[[ParameterSet], Machine] = cost.probe,
+) -> Compiled:
+    """Import, simplify, calibrate and fit, pack and assign levels, judge.
+
+    `calibration` `[samples, features…]` gives ranges. Accuracy is judged on `held_out` (with its `labels`, where there
+    are any), or else on the calibration samples, which `labels` then belong to. Errors: `model_unsupported`,
+    `model_too_deep`, `model_inaccurate`, `calibration_invalid`.
+    """
+    wanted, stages = options or Options(), Stages(progress)
+    with stages.stage("import"):
+        imported = load(model, calibration)
+        samples = checked_samples(imported, calibration)
+        judged = Judged(samples if held_out is None else checked_samples(imported, held_out), labels)
+    with stages.stage("simplify"):
+        simple = simplify(imported)
+    with stages.stage("calibrate and fit"):
+        front = fit(imported, simple, samples, judged, wanted)
+    if is_linear(front.graph, wanted):
+        return _linear(front, samples, judged, wanted, stages)
+    with stages.stage("pack and assign levels"):
+        found = _search(front, samples, wanted, machine)
+    with stages.stage("judge accuracy"):
+        accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
+        accuracy_of.require(accuracy, wanted)
+    client = client_part(front, found)
+    draft = Compiled(found.built.program, found.built.lowered.weights, client)
+    return replace(draft, report=report_of(draft, front, found, accuracy, wanted, stages.done).to_dict())
+
+
+class Judged(NamedTuple):
+    """Samples on which accuracy is judged, with labels where there are any."""
+
+    samples: Real
+    labels: ArrayLike | None
+
+    def accuracy(self, front: Front, calibration: Real, deviation: float, options: Options) -> Accuracy:
+        """Of the fitted model with noise of this deviation on its results."""
+        reach = reach_of(front, calibration, options)
+        return accuracy_of.measure(front.imported, front.model, self.samples, self.labels, deviation, reach)
+
+
+def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
+    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until it is kept."""
+    budget = Budget()
+    front = fitted(imported, simple, samples, budget)
+    spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
+    for _ in range(REFITS):
+        exact = front.approximation.output_error < 1e-9
+        if exact or judged.accuracy(front, samples, options.precision * spread, options).lost <= options.tolerance / 2:
+            break
+        budget = replace(budget, output_error=budget.output_error / 4, fit_error=budget.fit_error / 4)
+        tighter = fitted(imported, simple, samples, budget)
+        if least_depth(tighter.graph) > DEEPEST:
+            break
+        front = tighter
+    return front
+
+
+# --- linear models ----------------------------------------------------------------------------------------
+
+
+def is_linear(graph: Graph, options: Options) -> bool:
+    """Whether the packings without evaluation keys take it."""
+    few = options.batch is None or options.batch == 1 or options.batch >= MANY_ROWS
+    return is_affine(graph) and few and not options.shareable and options.log_n is None
+
+
+def _linear(front: Front, samples: Real, judged: Judged, options: Options, stages: Stages) -> Compiled:
+    """One affine map: no evaluation key, one prime."""
+    model = front.model
+    with stages.stage("pack and assign levels"):
+        features = prepare(model.before, samples).reshape(len(samples), -1)
+        largest = float(np.abs(model.graph.run(features)).max()) * options.margin
+        given = {
+            "low": features.min(axis=0),
+            "high": features.max(axis=0),
+            "before": model.before,
+            "after": model.after,
+            "largest": largest,
+        }
+        if options.batch is not None and options.batch >= MANY_ROWS:
+            made = compile_rows(model.graph, rows=options.batch, **given)
+        else:
+            made = compile_linear(model.graph, **given)
+    with stages.stage("judge accuracy"):
+        deviation = read_report(made.report).totals.error
+        accuracy = judged.accuracy(front, samples, deviation, options)
+        accuracy_of.require(accuracy, options)
+    calibration = front.calibration
+    client = replace(
+        made.client,
+        feature_shape=model.feature_shape or model.graph.input_shape,
+        low=calibration.low,
+        high=calibration.high,
+    )
+    draft = replace(made, client=client)
+    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
+
+
+# --- all others -------------------------------------------------------------------------------------------
+
+
+def _search(front: Front, samples: Real, options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
+    graph = front.graph
+    traced = spread(prepare(front.model.before, samples))
+    return search(
+        lambda slots, key_price: packed(graph, slots, key_price, traced, options),
+        lambda circuit: in_slots(circuit, traced),
+        options,
+        machine,
+        least_depth=least_depth(graph),
+    )
+
+
+def reach_of(front: Front, samples: Real, options: Options) -> dict[str, float]:
+    """How large each value of the fitted graph may become: what calibration saw, times the margin.
+
+    A program's modulus has room for that (and for a factor of 2 more); a polynomial beyond its interval is far past it.
+    """
+    observed = observe(front.graph, prepare(front.model.before, samples))
+    return {name: max(abs(seen.low), abs(seen.high)) * options.margin for name, seen in observed.items()}
+
+
+def spread(features: Real) -> Real:
+    """A few samples from all over, and those with the largest values: what circuits are traced with."""
+    flat = features.reshape(len(features), -1)
+    if len(flat) <= TRACED:
+        return flat
+    largest = np.argsort(np.abs(flat).sum(axis=1))[-TRACED // 4 :]
+    even = np.linspace(0, len(flat) - 1, TRACED - len(largest)).astype(np.int64)
+    chosen: Real = flat[np.unique(np.concatenate([even, largest]))]
+    return chosen
+
+
+def least_depth(graph: Graph) -> int:
+    """Levels that the graph takes however it is packed; a last linear layer may take none."""
+    depths = {graph.input: 0}
+    for node in graph.nodes:
+        taken = levels_of(node.operation, last=node.name == graph.output)
+        depths[node.name] = max(depths[name] for name in node.inputs) + taken
+    return depths[graph.output]
+
+
+def levels_of(operation: Operation, *, last: bool = False) -> int:
+    """Of one operation, at least."""
+    if isinstance(operation, Permute | Reshape):
+        return 0
+    if isinstance(operation, Linear):
+        return 0 if last else 1
+    if isinstance(operation, Series) and not operation.is_square:
+        return max(1, operation.degree.bit_length())
+    return int(isinstance(operation, Product | Square | Series))
+
+
+def packed(graph: Graph, slots: int, key_price: float | None, samples: Real, options: Options) -> Circuit:
+    """The circuit, once it was seen to compute what the graph computes."""
+    if options.batch is not None and options.batch > 1:
+        circuit = pack_batch(graph, slots, options.batch)
+    else:
+        goal = PackingGoal.KEYS if options.goal is Goal.KEYS else PackingGoal.LATENCY
+        circuit = pack(graph, slots, PackingOptions(goal, key_price))
+    tried = samples[: 2 if circuit.batch == 1 else circuit.batch]
+    values = trace(circuit, in_slots(circuit, tried))
+    found = results(circuit, [values[output] for output in circuit.outputs]).reshape(-1)
+    wanted = np.resize(graph.run(tried), found.shape)
+    if np.abs(found - wanted).max() > MATCH * max(1.0, float(np.abs(wanted).max())):
+        raise LatticeError("packing_failed", f"The circuit of {slots} slots does not compute the model.")
+    return circuit
+
+
+def in_slots(circuit: Circuit, samples: Real) -> list[Real]:
+    """`[samples, slots]` for each input; a batch circuit gets the samples one after another, repeated, as one."""
+    flat = samples.reshape(len(samples), -1)
+    if circuit.batch > 1:
+        flat = np.resize(flat, (circuit.batch, flat.shape[1])).reshape(1, -1)
+    return [np.where(layout >= 0, flat[:, np.maximum(layout, 0)], 0.0) for layout in circuit.inputs]
+
+
+def client_part(front: Front, found: Found) -> ClientPart:
+    """What the client needs, with the range that calibration saw."""
+    model, batch = front.model, found.built.circuit.batch
+    entries = max(int(output.entries.max()) for output in found.built.outputs) + 1
+    return ClientPart(
+        model.feature_shape or model.graph.input_shape,
+        batch,
+        model.before,
+        found.built.inputs,
+        found.built.outputs,
+        model.after,
+        entries // batch,
+        front.calibration.low,
+        front.calibration.high,
+    )

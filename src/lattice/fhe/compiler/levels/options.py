@@ -1,0 +1,56 @@
+"""What a user may ask of the compiler; everything has a default that is chosen by measurement of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.security import Security
+
+
+class Goal(StrEnum):
+    """What a compilation keeps small."""
+
+    LATENCY = "latency"
+    KEYS = "keys"
+    THROUGHPUT = "throughput"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Left out (None): the compiler decides."""
+
+    log_n: int | None = None
+    scale_bits: int | None = None
+    security: Security = Security.CLASSICAL
+    tolerance: float = 0.005
+    """How much accuracy may be lost, as a part of 1; for a regression how large the error may be, as a part of the
+    spread of the results."""
+    allow_inaccurate: bool = False
+    """Compile even past the tolerance; the report says so."""
+    precision: float = 1e-3
+    """The error (one standard deviation) of a result that scale bits are chosen for, as a part of the results' spread.
+    """
+    goal: Goal = Goal.LATENCY
+    max_key_bytes: int | None = None
+    shareable: bool = False
+    """Results may be shown to others after flooding, which costs 24 bits of precision."""
+    batch: int | None = None
+    margin: float = 2.0
+    """How much larger than on the calibration data values may be before they wrap around."""
+
+    def __post_init__(self) -> None:
+        wrong = ""
+        if self.log_n is not None and not 10 <= self.log_n <= 16:
+            wrong = f"log_n = {self.log_n} is outside 10 … 16"
+        elif self.scale_bits is not None and not 16 <= self.scale_bits <= 48:
+            wrong = f"scale_bits = {self.scale_bits} is outside 16 … 48"
+        elif not (0 <= self.tolerance <= 1 and 0 < self.precision <= 1 and self.margin >= 1):
+            wrong = "a tolerance, precision or margin is out of range"
+        elif self.batch is not None and self.batch < 1:
+            wrong = f"a batch of {self.batch}"
+        if wrong:
+            raise LatticeError("invalid_parameters", f"The options cannot be met: {wrong}.")
+        Security(self.security)
+        Goal(self.goal)

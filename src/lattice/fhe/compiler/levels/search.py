@@ -1,0 +1,168 @@
+"""The best program for a model: every ring that may do, every precision that is needed, judged by prediction.
+
+For each ring, smallest first, the circuit is packed into its slots, and scale bits are raised until the predicted error
+is small enough. Larger rings are slower unless they save ciphertexts, so after the first that will do only the next one
+is looked at, and only if packing is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.compiler.circuit import Circuit, Real
+from lattice.fhe.compiler.levels import sizes, wiring
+from lattice.fhe.compiler.levels.build import Built, build
+from lattice.fhe.compiler.levels.cost import Estimate, Machine, estimate
+from lattice.fhe.compiler.levels.options import Goal, Options
+from lattice.fhe.compiler.levels.parameters import BASE_BITS, Need, shapes, too_deep
+from lattice.fhe.compiler.levels.predict import Errors, predict
+from lattice.fhe.compiler.levels.trace import magnitudes
+
+SCALE_BITS = (24, 26, 28, 30, 33, 36, 40, 44, 47)
+QUICK_SECONDS = 1.5
+KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
+"""Prices of keys that packing is told, one after another, until a key budget is met."""
+SMALLEST_RING, LARGEST_RING = 11, 16
+FLOODING = 2.0**24
+"""How much smaller the error of a shareable result must be than what is left after flooding."""
+SEARCHABLE = ("model_too_deep", "invalid_parameters", "packing_failed", "parameters_insecure", "level_exhausted")
+"""What a larger ring or another scale may put right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One way to run the model, and what it would cost."""
+
+    built: Built
+    errors: Errors
+    estimate: Estimate
+    key_bytes: int
+    precise: bool
+    """Whether the predicted error is within what was asked for."""
+
+
+def search(
+    pack: Callable[[int, float | None], Circuit],
+    inputs_of: Callable[[Circuit], list[Real]],
+    options: Options,
+    machine: Callable[[ParameterSet], Machine],
+    *,
+    least_depth: int = 0,
+) -> Found:
+    """`pack` gives a circuit for a number of slots and a price of keys (None: the packing's own), `inputs_of`
+    calibration samples in its input slots. Rings that cannot hold `least_depth` levels are not packed for."""
+    found: list[Found] = []
+    faults: list[LatticeError] = []
+    for log_n in rings(options):
+        start = perf_counter()
+        try:
+            require_depth(least_depth, log_n, options)
+            best = _within_budget(pack, 1 << (log_n - 1), inputs_of, options, machine)
+            quick = perf_counter() - start < QUICK_SECONDS
+        except LatticeError as fault:
+            if fault.code not in SEARCHABLE:
+                raise
+            faults.append(fault)
+            continue
+        found.append(best)
+        if best.precise and (len(found) > 1 or not quick or is_single(best.built.circuit)):
+            break
+    if not found:
+        raise _most_telling(faults)
+    return min(found, key=lambda each: rank(each, options))
+
+
+def _within_budget(
+    pack: Callable[[int, float | None], Circuit],
+    slots: int,
+    inputs_of: Callable[[Circuit], list[Real]],
+    options: Options,
+    machine: Callable[[ParameterSet], Machine],
+) -> Found:
+    """Packed ever thriftier with keys until they fit the budget, where there is one."""
+    best: Found | None = None
+    for price in KEY_PRICES:
+        circuit = wiring.masked(pack(slots, price))
+        found = _best(circuit, inputs_of(circuit), options, machine)
+        best = found if best is None else min(best, found, key=lambda each: rank(each, options))
+        if options.max_key_bytes is None or best.key_bytes <= options.max_key_bytes:
+            break
+    assert best is not None, "there is at least one price"
+    return best
+
+
+def require_depth(depth: int, log_n: int, options: Options) -> None:
+    """`model_too_deep` where not even the smallest primes would do."""
+    need = Need(depth, _scales(options)[0], (min(BASE_BITS, _scales(options)[0] + 4),), keys=depth > 0)
+    if not shapes(need, log_n, options.security):
+        raise too_deep(need, options.security, log_n)
+
+
+def has_folds(circuit: Circuit) -> bool:
+    """Whether it matters where folds stand."""
+    return any(getattr(step, "fold", ()) for step in circuit.steps)
+
+
+def is_single(circuit: Circuit) -> bool:
+    """Whether one ciphertext holds everything at every step: more slots could save nothing."""
+    return len(circuit.inputs) == 1 and all(len(wiring.makes(step)) == 1 for step in circuit.steps)
+
+
+def rings(options: Options) -> Iterable[int]:
+    """The rings to look at."""
+    return [options.log_n] if options.log_n is not None else range(SMALLEST_RING, LARGEST_RING + 1)
+
+
+def rank(found: Found, options: Options) -> tuple[bool, bool, float]:
+    """Precise before imprecise, within the key budget before not, then the goal."""
+    over = options.max_key_bytes is not None and found.key_bytes > options.max_key_bytes
+    thrifty = over or options.goal is Goal.KEYS
+    return not found.precise, over, float(found.key_bytes) if thrifty else found.estimate.seconds
+
+
+def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
+    """For each scale, folds before and behind the rescale; up to the first scale that is precise enough."""
+    seen = magnitudes(circuit, inputs)
+    found: list[Found] = []
+    faults: list[LatticeError] = []
+    for scale_bits in _scales(options):
+        for fold_first in (False, True)[: 2 if has_folds(circuit) else 1]:
+            try:
+                built = build(circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first)
+                found.append(judge(built, inputs, options, machine(built.params)))
+            except LatticeError as fault:
+                if fault.code not in SEARCHABLE:
+                    raise
+                faults.append(fault)
+        deep = any(fault.code == "model_too_deep" for fault in faults)
+        if deep or any(each.precise for each in found):
+            break
+    if not found:
+        raise faults[0]
+    return min(found, key=lambda each: rank(each, options))
+
+
+def judge(built: Built, inputs: list[Real], options: Options, machine: Machine) -> Found:
+    """Predict everything about one program."""
+    errors = predict(built, inputs)
+    allowed = options.precision * errors.spread / (FLOODING if options.shareable else 1.0)
+    keys = sizes.evaluation_keys(built.params, built.program.checked.keys)
+    time = estimate(built.program, built.lowered.layers, machine)
+    return Found(built, errors, time, keys, errors.deviation <= allowed)
+
+
+def _scales(options: Options) -> tuple[int, ...]:
+    return SCALE_BITS if options.scale_bits is None else (options.scale_bits,)
+
+
+def _most_telling(faults: list[LatticeError]) -> LatticeError:
+    """Depth before packing before anything else; of equal ones the last, which is about the largest ring."""
+    for code in ("model_too_deep", "packing_failed"):
+        for fault in reversed(faults):
+            if fault.code == code:
+                return fault
+    return faults[-1]

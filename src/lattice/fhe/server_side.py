@@ -1,0 +1,115 @@
+"""The evaluator's side of a compiled model: weights are encoded once, then queries are answered. No secret is seen.
+
+Nothing here imports `lattice.fhe.keys`; a test holds that line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lattice.core.errors import LatticeError
+from lattice.fhe.blinding import Blinder, Blinding
+from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.encoder import Encoder
+from lattice.fhe.ckks.parameters import ParameterSet
+from lattice.fhe.ckks.public_key import PublicKey
+from lattice.fhe.ckks.seeded import SeededCiphertext
+from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.hal import backend as find_backend
+from lattice.fhe.hal import interpreter
+from lattice.fhe.hal.backend import Backend
+from lattice.fhe.hal.operations import KeySource
+from lattice.fhe.hal.program import Program, Weight
+from lattice.fhe.hal.weights import AnyPlaintext, encode_diagonals, encode_periodic
+from lattice.fhe.linear_side import LinearPlan, plan_linear
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A program with encoded weights, ready for any client."""
+
+    program: Program
+    weights: tuple[AnyPlaintext, ...]
+    entries: tuple[NDArray[np.int32], ...]
+    """For each output which slots hold results."""
+    backend: Backend
+    linear: LinearPlan | None = None
+    """A shorter way for programs that are sums of weighted inputs; the same bits."""
+
+    @property
+    def params(self) -> ParameterSet:
+        """The program's."""
+        return self.program.params
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the encoded weights take."""
+        return sum(tensor_of(weight).nbytes for weight in self.weights)
+
+
+def tensor_of(weight: AnyPlaintext) -> NDArray[np.uint64]:
+    """The residues of any kind of weight."""
+    for name in ("poly", "polys", "residues"):
+        if hasattr(weight, name):
+            tensor: NDArray[np.uint64] = getattr(weight, name)
+            return tensor
+    raise TypeError(type(weight).__name__)
+
+
+def prepare(compiled: Compiled, backend: Backend | None = None) -> Prepared:
+    """Encode every weight at its level and scale."""
+    chosen = backend or find_backend()
+    encoder = Encoder(compiled.params, chosen)
+    entries = tuple(output.entries for output in compiled.client.outputs)
+    weights = tuple(
+        encode_weight(encoder, declared, values)
+        for declared, values in zip(compiled.program.weights, compiled.weights, strict=True)
+    )
+    linear = plan_linear(compiled.program, weights) if chosen.name == "native" else None
+    return Prepared(compiled.program, weights, entries, chosen, linear)
+
+
+def evaluate(
+    prepared: Prepared,
+    evaluation_keys: KeySource | None,
+    public_key: PublicKey,
+    ciphertexts: Sequence[Ciphertext | SeededCiphertext],
+    blinding: Blinding,
+) -> list[Ciphertext]:
+    """The program's outputs, blinded."""
+    params = prepared.params
+    if len(prepared.entries) != len(prepared.program.outputs):
+        raise LatticeError("program_invalid", "The program has more or fewer outputs than its client part says.")
+    blinder = Blinder(params, public_key, prepared.backend)
+    results = _results(prepared, evaluation_keys, ciphertexts)
+    return [
+        blinder.blind(result, entries, blinding, number)
+        for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
+    ]
+
+
+def _results(
+    prepared: Prepared, evaluation_keys: KeySource | None, ciphertexts: Sequence[Ciphertext | SeededCiphertext]
+) -> list[Ciphertext]:
+    seeded = [x for x in ciphertexts if isinstance(x, SeededCiphertext)]
+    if prepared.linear is not None and len(seeded) == len(ciphertexts):
+        return prepared.linear.run(seeded)
+    inputs = [x.expand(prepared.params) if isinstance(x, SeededCiphertext) else x for x in ciphertexts]
+    return interpreter.run(prepared.backend, prepared.program, inputs, evaluation_keys, prepared.weights)
+
+
+def encode_weight(encoder: Encoder, declared: Weight, values: NDArray[np.floating[Any]]) -> AnyPlaintext:
+    """One weight, in the form that its declaration says."""
+    kind = declared.kind
+    if kind.period:
+        numbers = encode_periodic(encoder, values, level=kind.level, scale=kind.scale)
+        return replace(numbers, encoding=kind.encoding)
+    if declared.count:
+        return encode_diagonals(encoder, values, level=kind.level, scale=kind.scale, extended=kind.extended)
+    row = values.reshape(-1)
+    return encoder.encode(row, level=kind.level, scale=kind.scale, encoding=kind.encoding)
