@@ -36,7 +36,7 @@ def test_a_module_is_imported() -> None:
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(finish(imported.after, imported.graph.run(x)).values, expected, atol=1e-4)
-    done = front(module, x, budget=Budget(0.005, 0.005))
+    done = front(module, x, budget=Budget(0.005))
     assert [type(node.operation).__name__ for node in done.graph.nodes] == [
         "Convolution", "Series", "Dense", "Square", "Dense",
     ]  # fmt: skip
