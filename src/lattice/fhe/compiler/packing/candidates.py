@@ -54,6 +54,11 @@ class Layer:
         """How many inputs."""
         return self.entries.sparse.inputs
 
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the result is a picture of more than one pixel."""
+        return any(target is not None and target.shape[1] * target.shape[2] > 1 for _, target in self.grids)
+
     @cached_property
     def is_entrywise(self) -> bool:
         """Whether every output depends on the input of its own number only."""
@@ -89,7 +94,8 @@ def middle(layer: Layer, layout: Layout) -> Iterator[Scheme]:
 
 def first(layer: Layer) -> Iterator[Scheme]:
     """Every scheme for a layer whose input the client lays out; `source` says how."""
-    yield from gathered(layer, None)
+    if not layer.is_spatial:
+        yield from gathered(layer, None)
     for source, target in layer.grids:
         if target is not None:
             yield from gathered(layer, target)
