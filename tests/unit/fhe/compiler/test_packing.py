@@ -187,6 +187,43 @@ def test_branches_come_to_one_layout() -> None:
     check(residual(wide=True), 2048)
 
 
+def test_constants_in_empty_slots_are_no_junk() -> None:
+    """p(0) fills the slots of no channel; blocks of a residual net must not pay a level each to clean it away."""
+    nets = Nets(4)
+    bent = Series((0.3, 0.5, 0.2, 0.05), (-30.0, 30.0))
+    nodes = [Node("c", nets.conv(3, 1, 3, 1, 1), ("x",)), Node("r0", bent, ("c",))]
+    for at in (1, 2):
+        before = f"r{at - 1}"
+        nodes += [
+            Node(f"a{at}", nets.conv(3, 3, 3, 1, 1), (before,)),
+            Node(f"t{at}", bent, (f"a{at}",)),
+            Node(f"b{at}", nets.conv(3, 3, 3, 1, 1), (f"t{at}",)),
+            Node(f"s{at}", Sum(), (f"b{at}", before)),
+            Node(f"r{at}", bent, (f"s{at}",)),
+        ]
+    nodes.append(Node("f", nets.dense(4, 3 * 49), ("r2",)))
+    circuit = check(Graph("x", (1, 7, 7), tuple(nodes), "f"), 256)
+    assert sum(isinstance(step, Matrix) for step in circuit.steps) == 6
+
+
+def test_layers_of_stride_one_before_a_strided_one() -> None:
+    nets = Nets(5)
+    net = sequence(
+        (1, 8, 8),
+        nets.conv(4, 1, 3, 1, 1),
+        Square(),
+        nets.conv(4, 4, 3, 1, 1),
+        Square(),
+        nets.conv(8, 4, 3, 2, 1),
+        Square(),
+        nets.conv(8, 8, 3, 1, 1),
+        Square(),
+        nets.dense(3, 128),
+    )
+    found = counts(check(net, 256))
+    assert found["diagonals"] <= 300, found
+
+
 def test_every_operation_on_two_tensors() -> None:
     nets = Nets()
     nodes = (
