@@ -27,8 +27,8 @@ from lattice.fhe.compiler.operations import (
     Sum,
 )
 from lattice.fhe.compiler.operations import Matrix as MatrixOperation
-from lattice.fhe.compiler.packing import Goal, PackingOptions, pack
-from tests.unit.fhe.compiler.nets import Nets, counts, sequence
+from lattice.fhe.compiler.packing import Counts, Goal, PackingOptions, layer_counts, pack, total
+from tests.unit.fhe.compiler.nets import Nets, sequence
 
 CUBIC = Series((0.1, 0.5, 0.3, 0.1), (-40.0, 40.0))
 
@@ -52,37 +52,40 @@ def check(graph: Graph, slots: int, options: PackingOptions | None = None) -> Ci
     return circuit
 
 
-def within(found: dict[str, int], **limits: int) -> None:
+def within(found: Counts, **limits: int) -> None:
     """None of the counts is larger than its limit."""
-    assert all(found[name] <= limit for name, limit in limits.items()), found
+    assert all(getattr(found, name) <= limit for name, limit in limits.items()), found
 
 
 def test_the_mlp_needs_few_rotations_and_keys() -> None:
     circuit = check(Nets().mlp(), 4096)
-    found = counts(circuit)
-    within(found, rotations=36, diagonals=46, distinct=20)
+    found = total(circuit)
+    within(found, rotations=36, diagonals=46, new_steps=20)
+    by_layer = layer_counts(circuit)
+    assert list(by_layer) == ["n0", "n2", "n4"]
+    assert sum(layer.rotations for layer in by_layer.values()) == found.rotations
     assert not any((places == JUNK).any() for places in circuit.places)
 
 
 @pytest.mark.parametrize("pad", [1, 2])
 def test_lola_needs_few_rotations_and_keys(pad: int) -> None:
-    found = counts(check(Nets().lola(pad), 4096))
-    within(found, rotations=35, diagonals=57, distinct=20)
+    found = total(check(Nets().lola(pad), 4096))
+    within(found, rotations=35, diagonals=57, new_steps=20)
 
 
 @pytest.mark.slow
 def test_lenet_needs_few_rotations_diagonals_and_keys() -> None:
     circuit = check(Nets().lenet(), 8192)
-    found = counts(circuit)
-    within(found, rotations=125, diagonals=880, distinct=40)
+    found = total(circuit)
+    within(found, rotations=125, diagonals=880, new_steps=40)
     assert len(circuit.inputs) == 1
-    few = counts(pack(Nets().lenet(), 8192, PackingOptions(Goal.KEYS)))
-    within(few, diagonals=880, distinct=found["distinct"] - 1)
+    few = total(pack(Nets().lenet(), 8192, PackingOptions(Goal.KEYS)))
+    within(few, diagonals=880, new_steps=found.new_steps - 1)
 
 
 def test_a_linear_model_is_one_diagonal_and_a_fold() -> None:
     circuit = check(sequence((30,), Nets().dense(1, 30)), 1024, PackingOptions(Goal.KEYS))
-    assert counts(circuit) == {"rotations": 5, "diagonals": 1, "distinct": 5}
+    assert total(circuit) == Counts(rotations=5, diagonals=1, new_steps=5)
     assert (circuit.places[0] == 0).all()
 
 
@@ -138,8 +141,8 @@ def test_a_chain_of_convolutions_with_strides_shares_a_grid() -> None:
         Square(),
         nets.dense(10, 128),
     )
-    found = counts(check(net, 1024))
-    assert found["diagonals"] < 300, found
+    found = total(check(net, 1024))
+    assert found.diagonals <= 300, found
 
 
 def test_pools_affine_layers_and_moved_axes() -> None:
@@ -220,8 +223,8 @@ def test_layers_of_stride_one_before_a_strided_one() -> None:
         Square(),
         nets.dense(3, 128),
     )
-    found = counts(check(net, 256))
-    assert found["diagonals"] <= 300, found
+    found = total(check(net, 256))
+    assert found.diagonals <= 300, found
 
 
 def test_every_operation_on_two_tensors() -> None:

@@ -14,7 +14,8 @@ from lattice.fhe.compiler.circuit import JUNK, ZERO, Circuit, Slots
 from lattice.fhe.compiler.operations import Sparse
 from lattice.fhe.compiler.packing import candidates, linear
 from lattice.fhe.compiler.packing.bsgs import splits, steps
-from lattice.fhe.compiler.packing.candidates import Layer, middle
+from lattice.fhe.compiler.packing.candidates import middle
+from lattice.fhe.compiler.packing.layer import Layer
 from lattice.fhe.compiler.packing.layout import Layout, in_order
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 

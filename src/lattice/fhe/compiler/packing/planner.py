@@ -18,8 +18,9 @@ from lattice.fhe.circuits.matrix import Limbs
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
 from lattice.fhe.compiler.packing.bsgs import Split, key_cost, splits
-from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
+from lattice.fhe.compiler.packing.candidates import first, middle, plain, toward
 from lattice.fhe.compiler.packing.geometry import families
+from lattice.fhe.compiler.packing.layer import Layer
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
