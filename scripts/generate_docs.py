@@ -15,7 +15,7 @@ from unittest import mock
 import structlog
 
 from scripts.draw_flow import svg
-from scripts.pages import cli, errors, relay, rest, sdk, settings, snippets
+from scripts.pages import cli, errors, model_operators, relay, rest, sdk, settings, snippets
 from scripts.pages.places import DOCS, ROOT
 
 GENERATED: dict[str, Callable[[], str]] = {
@@ -24,6 +24,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "settings-gateway.md": settings.gateway_page,
     "settings-daemon.md": settings.daemon_page,
     "errors.md": errors.page,
+    "model-operators.md": model_operators.page,
     "python-sdk.md": sdk.page,
     "rest.md": rest.page,
     "relay-protocol.md": relay.page,

@@ -54,11 +54,18 @@ THIRD_PARTY = {
     "client": {"msgspec", "cryptography", "httpx2", "openai"},
 }
 
+LAZY = {
+    ("fhe", "onnx"): "only whoever converts a model needs it (extra `convert`)",
+    ("fhe", "torch"): "only whoever converts a PyTorch module needs it (extra `torch`)",
+}
+"""Packages that a layer may import inside a function only, and why at all."""
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of everything that a module imports, lazily or not."""
+
+def imports(path: Path, at_once: bool = False) -> set[str]:
+    """Absolute names of everything that a module imports, lazily or not (or only what it imports at once)."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -96,6 +103,10 @@ def test_low_layers_stay_light(package: str) -> None:
 
     for path in (SOURCE / package).rglob("*.py"):
         named = {name.partition(".")[0] for name in imports(path)} - {"lattice"}
+        at_once = {name.partition(".")[0] for name in imports(path, at_once=True)}
+        for name in [name for name in named if (package, name) in LAZY]:
+            assert name not in at_once, f"{path.name} imports {name} at once: {LAZY[package, name]}"
+            named.discard(name)
         foreign = named - set(sys.stdlib_module_names) - THIRD_PARTY[package]
         assert not foreign, f"{path.name} imports {foreign}: everybody who installs the SDK would pay for it"
 

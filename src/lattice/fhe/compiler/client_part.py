@@ -8,19 +8,33 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Encoding
 
 
 class Before(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):
     """A step on features `[batch, …]` before packing."""
 
+    def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The step done."""
+        raise LatticeError("program_invalid", f"The client does not know the step {type(self).__name__}.")
+
 
 class Normalise(Before, frozen=True, tag="normalise"):
-    """Divide every sample by its Euclidean length."""
+    """Divide every sample by its Euclidean length; a sample of zeros stays."""
+
+    def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = samples.reshape(len(samples), -1)
+        length = np.sqrt(np.einsum("ij,ij->i", flat, flat))[:, None]
+        return (flat / np.where(length == 0, 1.0, length)).reshape(samples.shape)
 
 
 class AppendSquaredLength(Before, frozen=True, tag="append_squared_length"):
     """One more feature: the squared Euclidean length."""
+
+    def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = samples.reshape(len(samples), -1)
+        return np.concatenate([flat, np.einsum("ij,ij->i", flat, flat)[:, None]], axis=1)
 
 
 class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):
@@ -33,6 +47,10 @@ class Sigmoid(After, frozen=True, tag="sigmoid"):
 
 class Softmax(After, frozen=True, tag="softmax"):
     """Over the results of a sample."""
+
+
+class LogSoftmax(After, frozen=True, tag="log_softmax"):
+    """The logarithm of `Softmax`."""
 
 
 class ArgMax(After, frozen=True, tag="argmax"):
@@ -53,6 +71,21 @@ class Largest(After, frozen=True, tag="largest"):
 
     count: int
     smallest: bool = False
+
+
+class Vote(After, frozen=True, tag="vote"):
+    """One result for each pair of classes (0, 1), (0, 2), …, above 0 for the first of the two: who wins most pairs."""
+
+    labels: tuple[str, ...]
+
+
+class Neighbours(After, frozen=True, tag="neighbours"):
+    """The class that most of the `count` largest results belong to; the first of equal ones."""
+
+    count: int
+    members: tuple[int, ...]
+    """For each result the number of its class."""
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

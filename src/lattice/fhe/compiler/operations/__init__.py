@@ -1,11 +1,11 @@
 """The operations of a graph. Linear ones can be asked for their matrix, which is all that packing looks at.
 
 After the passes a graph has `Dense`, `Matrix`, `Convolution`, `AveragePool`, `Affine`, `Permute`, `Reshape` (all
-`Linear`), `Sum`, `Difference`, `Product`, `Square` and `Series`. `Activation` and `Power` are what importers write
-before calibration; `activations` turns them into `Series`.
+`Linear`), `Sum`, `Difference`, `Product`, `Square` and `Series`. `Activation`, `Composite` and `Power` come before
+calibration; `activations` turns them into `Series`.
 """
 
-from lattice.fhe.compiler.operations.activation import FUNCTIONS, Activation, Power, Series, Square
+from lattice.fhe.compiler.operations.activation import FUNCTIONS, Activation, Composite, Power, Series, Square
 from lattice.fhe.compiler.operations.affine import Affine
 from lattice.fhe.compiler.operations.convolution import Convolution
 from lattice.fhe.compiler.operations.dense import Dense, Matrix
@@ -19,6 +19,7 @@ __all__ = [
     "Activation",
     "Affine",
     "AveragePool",
+    "Composite",
     "Convolution",
     "Dense",
     "Difference",

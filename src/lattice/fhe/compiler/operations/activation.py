@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lattice.fhe.compiler.graph import Real, Shape
+from lattice.fhe.compiler.graph import Graph, Real, Shape
 from lattice.fhe.compiler.operations.sizes import refusal
 
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -88,6 +88,19 @@ class Activation(_Entrywise):
         (x,) = inputs
         with np.errstate(all="ignore"):  # calibration refuses what is not finite, by the node's name
             return np.asarray(FUNCTIONS[self.function](x, *self.parameters), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Composite(_Entrywise):
+    """A function of one number that a model writes in several steps: `steps` computes it on a tensor without axes."""
+
+    steps: Graph
+    degree: int | None = None
+    """Where the steps make a polynomial, its degree: then the fit is exact."""
+
+    def forward(self, *inputs: Real) -> Real:
+        (x,) = inputs
+        return np.asarray(self.steps.trace(x.ravel())[self.steps.output], dtype=np.float64).reshape(x.shape)
 
 
 @dataclass(frozen=True, eq=False)

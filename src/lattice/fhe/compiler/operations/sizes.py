@@ -13,6 +13,10 @@ LARGEST = 1 << 28
 """Entries of one tensor or matrix that the compiler will hold: 2 GiB of float64; no encrypted model comes near."""
 
 
+LARGEST_TENSOR = 1 << 22
+"""Entries of one value of one sample: ImageNet's largest have a fifth of that."""
+
+
 def size(shape: Shape) -> int:
     """Entries of a tensor of this shape."""
     return math.prod(shape)
@@ -23,10 +27,10 @@ def refusal(message: str) -> LatticeError:
     return LatticeError("model_unsupported", message)
 
 
-def bounded(entries: int, what: str) -> int:
+def bounded(entries: int, what: str, most: int = LARGEST) -> int:
     """The count back, or a refusal before anything of that size is allocated."""
-    if entries > LARGEST:
-        raise refusal(f"{what} has {entries:,} entries; the compiler takes at most {LARGEST:,}.")
+    if entries > most:
+        raise refusal(f"{what} has {entries:,} entries; the compiler takes at most {most:,}.")
     return entries
 
 

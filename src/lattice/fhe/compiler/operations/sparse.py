@@ -70,6 +70,18 @@ class Sparse(NamedTuple):
         """factor·(what this gives) + shift."""
         return self._replace(values=self.values * factor, bias=self.bias * factor + shift)
 
+    def plus(self, other: Sparse) -> Sparse:
+        """The sum of two layers of one shape."""
+        if (self.outputs, self.inputs) != (other.outputs, other.inputs):
+            raise refusal("Two layers of different shapes are added.")
+        rows = np.concatenate([self.rows, other.rows])
+        columns = np.concatenate([self.columns, other.columns])
+        keys, inverse = np.unique(rows * self.inputs + columns, return_inverse=True)
+        values = np.bincount(inverse, np.concatenate([self.values, other.values]), len(keys))
+        kept = values != 0
+        bias = self.bias + other.bias
+        return Sparse(keys[kept] // self.inputs, keys[kept] % self.inputs, values[kept], bias, self.inputs)
+
     def apply(self, x: Real) -> Real:
         """On `[batch, inputs]`: a full matrix where it is dense enough, row sums otherwise."""
         if self.entries * 8 >= self.outputs * self.inputs:
