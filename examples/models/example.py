@@ -18,6 +18,8 @@ from examples.models.data.dataset import Dataset
 if TYPE_CHECKING:
     from lattice.fhe.compiler.compiled import Compiled
 
+Real = NDArray[np.floating[Any]]
+
 CALIBRATION = 1000
 """Training samples that the compiler may look at."""
 
@@ -29,7 +31,7 @@ class Example:
     folder: Path
     data: Callable[[], Dataset]
     options: dict[str, Any] = field(default_factory=dict)
-    """For `compile`."""
+    """Of the compiler."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -54,21 +56,26 @@ class Example:
         graph = onnx.load_model_from_string(self.onnx).graph
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
-    def clear(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def clear(self, samples: Real) -> Real:
         """The model in the clear, by onnx's own evaluator: nothing of ours is in it."""
         from onnx.reference import ReferenceEvaluator
 
-        return np.asarray(ReferenceEvaluator(self.onnx).run(None, {"input": samples})[0])
+        evaluator = ReferenceEvaluator(self.onnx)
+        parts = [samples[k : k + 500].astype(np.float32) for k in range(0, len(samples), 500)]
+        return np.concatenate([np.asarray(evaluator.run(None, {"input": part})[0]) for part in parts])
 
-    def labels(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    def labels(self, values: Real) -> NDArray[np.int64]:
         """The label of every sample: the largest score, or whether a probability is above a half."""
         return (values[:, 0] > 0.5).astype(np.int64) if values.shape[1] == 1 else values.argmax(axis=1)
 
     def compile(self, **options: Any) -> Compiled:
-        """The encrypted program."""
-        from lattice.fhe.compiler.compile import compile_model
+        """The encrypted program; `options` come on top of the example's own."""
+        from lattice.fhe.compiler.compile import compile
+        from lattice.fhe.compiler.levels.options import Options
 
-        return compile_model(self.onnx, self.data().train[:CALIBRATION], **{**self.options, **options})
+        data = self.data()
+        seen, truth = data.train[:CALIBRATION], data.train_labels[:CALIBRATION]
+        return compile(self.onnx, seen, labels=truth, options=Options(**self.options, **options))
 
 
 def main(example: Example) -> None:
@@ -95,7 +102,8 @@ def run(example: Example, count: int, print_rows: bool = True) -> dict[str, Any]
     found, plain = example.labels(values), example.labels(clear)
     if print_rows:
         for k in range(len(samples)):
-            print(f"sample {k}: encrypted {data.labels[found[k]]}, clear {data.labels[plain[k]]}, truth {data.labels[truth[k]]}")
+            said, expected = data.labels[found[k]], data.labels[plain[k]]
+            print(f"sample {k}: encrypted {said}, clear {expected}, truth {data.labels[truth[k]]}")
     return {
         "model": example.folder.name,
         "samples": len(samples),
