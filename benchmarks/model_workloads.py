@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from examples.models.breast_cancer.run import EXAMPLE as BREAST_CANCER
 from examples.models.credit.run import EXAMPLE as CREDIT
 from examples.models.example import Example
@@ -17,9 +14,17 @@ from examples.models.mnist_mlp.run import EXAMPLE as MLP
 from examples.models.mnist_relu_mlp.run import EXAMPLE as RELU_MLP
 from examples.models.sentiment.run import EXAMPLE as SENTIMENT
 from examples.models.similarity.run import EXAMPLE as SIMILARITY
+from lattice.fhe.compiler.client_steps import prepare
+from lattice.fhe.compiler.importers.load import load
+from lattice.fhe.compiler.packing.coefficients import compile_linear
+from lattice.fhe.compiler.packing.rows import compile_rows
+from lattice.fhe.compiler.passes import simplify
+from numpy.typing import NDArray
+
 from lattice.fhe.compiler.compiled import Compiled
 
 Real = NDArray[np.floating[Any]]
+ROWS = 4096
 SEAL = ("tenseal-row:N=8192", "tenseal-row:N=4096, tuned", "tenseal-row:N=4096, its tutorial's")
 
 
@@ -41,8 +46,8 @@ class Workload(NamedTuple):
     target: Target = Target()
     peers: tuple[str, ...] = ()
     """What `benchmarks.model_peers` calls them."""
-    options: dict[str, Any] = {}  # noqa: RUF012
-    """For `compile`, beyond the example's own."""
+    packing: str = ""
+    """Of linear models: `coefficients` or `rows`; the compiler's choice unless said."""
     repeat: int = 1
     """The held-out samples are used so many times, where a batch needs more of them."""
     few: bool = False
@@ -50,7 +55,7 @@ class Workload(NamedTuple):
 
     def compile(self) -> Compiled:
         """The encrypted program."""
-        return self.example.compile(**self.options)
+        return linear(self.example, self.packing) if self.packing else self.example.compile()
 
     def samples(self, count: int) -> Real:
         """Held-out samples."""
@@ -66,9 +71,9 @@ class Workload(NamedTuple):
         return {**arrays, "samples": samples}
 
     def accuracy(self, values: Real, clear: Real) -> dict[str, Any]:
-        """Encrypted beside plain, on the same samples."""
+        """Encrypted beside plain, of scores on the same samples."""
         truth = np.concatenate([self.example.data().test_labels] * self.repeat)[: len(values)]
-        found, plain = self.example.labels(values), self.example.labels(clear)
+        found, plain = self.example.labels(values, 0.0), self.example.labels(clear, 0.0)
         return {
             "accuracy": float((found == truth).mean()),
             "plain_accuracy": float((plain == truth).mean()),
@@ -78,21 +83,17 @@ class Workload(NamedTuple):
 
 
 ALL: tuple[Workload, ...] = (
-    Workload("logistic-regression", "logistic regression, one row", BREAST_CANCER, Target(0.2, 0, 1e-5), SEAL),
     Workload(
-        "logistic-regression-sigmoid",
-        "the same, sigmoid encrypted too",
-        BREAST_CANCER,
-        Target(3.0),
-        options={"client_activations": False},
+        "logistic-regression", "logistic regression, one row", BREAST_CANCER, Target(0.2, 0, 1e-5), SEAL, "coefficients"
     ),
+    Workload("logistic-regression-sigmoid", "the same, sigmoid encrypted too", BREAST_CANCER, Target(3.0)),
     Workload(
         "logistic-regression-batch",
         "the same, 4096 rows",
         BREAST_CANCER,
         Target(rows_per_second=1e7, key_bytes=0),
         ("tenseal-batch",),
-        options={"rows": 4096},
+        packing="rows",
         repeat=29,
     ),
     Workload("sentiment", "sentiment, 384 features", SENTIMENT),
@@ -104,4 +105,19 @@ ALL: tuple[Workload, ...] = (
     Workload("similarity", "similarity search, 50,000 × 128", SIMILARITY, Target(250, 5e6), few=True),
 )
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in ALL}
-Clear = Callable[[Real], Real]
+
+
+def linear(example: Example, packing: str) -> Compiled:
+    """A linear model without evaluation keys: for one row, or for 4096 at once."""
+    imported = simplify(load(example.onnx))
+    features = prepare(imported.before, example.data().train.astype(np.float64))
+    seen = {
+        "low": features.min(axis=0),
+        "high": features.max(axis=0),
+        "before": imported.before,
+        "after": imported.after,
+        "largest": float(np.abs(imported.graph.run(features)).max()),
+    }
+    if packing == "rows":
+        return compile_rows(imported.graph, rows=ROWS, **seen)
+    return compile_linear(imported.graph, **seen)

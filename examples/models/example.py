@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from examples.models.data.dataset import Dataset
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from lattice.fhe.compiler.compiled import Compiled
@@ -56,17 +55,24 @@ class Example:
         graph = onnx.load_model_from_string(self.onnx).graph
         return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
-    def clear(self, samples: Real) -> Real:
-        """The model in the clear, by onnx's own evaluator: nothing of ours is in it."""
+    def clear(self, samples: Real, scores: bool = False) -> Real:
+        """The model in the clear, by onnx's own evaluator: nothing of ours is in it.
+
+        `scores` are what comes before a sigmoid at the end, where there is one.
+        """
+        import onnx
         from onnx.reference import ReferenceEvaluator
 
-        evaluator = ReferenceEvaluator(self.onnx)
+        model = onnx.load_model_from_string(self.onnx)
+        if scores and model.graph.node[-1].op_type == "Sigmoid":
+            model.graph.output[0].name = model.graph.node.pop().input[0]
+        evaluator = ReferenceEvaluator(model)
         parts = [samples[k : k + 500].astype(np.float32) for k in range(0, len(samples), 500)]
         return np.concatenate([np.asarray(evaluator.run(None, {"input": part})[0]) for part in parts])
 
-    def labels(self, values: Real) -> NDArray[np.int64]:
-        """The label of every sample: the largest score, or whether a probability is above a half."""
-        return (values[:, 0] > 0.5).astype(np.int64) if values.shape[1] == 1 else values.argmax(axis=1)
+    def labels(self, values: Real, threshold: float = 0.5) -> NDArray[np.int64]:
+        """The label of every sample: the largest score, or whether the one probability is above the threshold."""
+        return (values[:, 0] > threshold).astype(np.int64) if values.shape[1] == 1 else values.argmax(axis=1)
 
     def compile(self, **options: Any) -> Compiled:
         """The encrypted program; `options` come on top of the example's own."""

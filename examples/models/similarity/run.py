@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from examples.models.data import similarity
 from examples.models.example import Example, Real, main
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from lattice.fhe.compiler.compiled import Compiled
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 class Search(Example):
     """An example whose model is its data."""
 
-    def clear(self, samples: Real) -> Real:
+    def clear(self, samples: Real, scores: bool = False) -> Real:
         """Cosines with every row."""
         return samples @ self.data().train.T
 
-    def labels(self, values: Real) -> NDArray[np.int64]:
+    def labels(self, values: Real, threshold: float = 0.5) -> NDArray[np.int64]:
         """The digit of the nearest row."""
         return self.data().train_labels[values.argmax(axis=1)]
 
