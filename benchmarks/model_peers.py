@@ -21,6 +21,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ["GOMAXPROCS"] = os.environ["OMP_NUM_THREADS"] = "1"
@@ -56,10 +57,12 @@ def clock(call: Callable[[], Any]) -> tuple[float, Any]:
 def stages(count: int, encrypt: Callable[[int], Any], evaluate: Callable[[Any], Any], decrypt: Callable[[Any], Any]):
     """Time each stage on `count` samples after one that warms up, and collect the results."""
     taken: dict[str, list[float]] = {"encrypt": [], "evaluate": [], "decrypt": []}
+    value: Any = None
     results = []
     for k in range(-1, count):
         for name, call in (("encrypt", encrypt), ("evaluate", evaluate), ("decrypt", decrypt)):
-            seconds, value = clock(lambda call=call, k=k, name=name: call(max(k, 0) if name == "encrypt" else value))
+            value = max(k, 0) if name == "encrypt" else value
+            seconds, value = clock(partial(call, value))
             if k >= 0:
                 taken[name].append(seconds)
         if k >= 0:
@@ -154,7 +157,7 @@ def tenseal_row(chain: str, arrays: dict[str, np.ndarray], count: int) -> dict[s
     times, results = stages(
         count,
         lambda k: ts.ckks_vector(context, samples[k]),
-        lambda x: x.dot(weights) + [bias],
+        lambda x: x.dot(weights) + [bias],  # noqa: RUF005
         lambda out: out.decrypt(),
     )
     clear = arrays["samples"][:count] @ arrays["linear.weight"].T + arrays["linear.bias"]

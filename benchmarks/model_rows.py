@@ -90,7 +90,6 @@ def row(workload: Workload, seconds: float, accuracy_samples: int) -> dict[str, 
     """Compile, run, measure."""
     compile_s, compiled = clock(workload.compile)
     watch = Stopwatch(compiled)
-    data = workload.example.data()
     samples = workload.samples(accuracy_samples)
     values = _run(watch, samples, seconds)
     clear = workload.example.clear(samples, scores=True)
@@ -105,7 +104,7 @@ def row(workload: Workload, seconds: float, accuracy_samples: int) -> dict[str, 
         "rows_per_second": round(batch / times["evaluate_ms"] * 1e3),
         **watch.sizes(),
         "max_error": float(np.abs(values - clear).max()),
-        **workload.accuracy(values, clear, data.test_labels),
+        **workload.accuracy(values, clear),
         "compile_s": round(compile_s, 2),
         "keys_s": round(watch.keys_s, 3),
         "prepare_s": round(watch.prepare_s, 3),

@@ -1,4 +1,4 @@
-"""The workloads of `benchmarks.encrypted_models`: which example, compiled how, beside which peer, and what it must reach."""
+"""The workloads of `benchmarks.encrypted_models`: example, packing, peers, and what must be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the `run` scripts share: read the model, compile it, run it encrypted on held-out samples, print what came out."""
+"""What the `run` scripts share: compile the model, run it encrypted on held-out samples, print what came out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Says whether a text is positive; the client embeds it, the server sees neither text nor embedding: `python -m examples.models.sentiment.run --samples 10`."""
+"""Says whether a text is positive: `python -m examples.models.sentiment.run --samples 10`.
+
+The client embeds the text and encrypts the embedding; the server sees neither.
+"""
 
 from pathlib import Path
 
