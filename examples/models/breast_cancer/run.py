@@ -1,4 +1,4 @@
-"""Says whether a tumour is benign, on encrypted measurements: `python -m examples.models.breast_cancer.run --samples 10`."""
+"""Says whether a tumour is benign, without seeing it: `python -m examples.models.breast_cancer.run --samples 10`."""
 
 from pathlib import Path
 
