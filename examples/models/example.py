@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from lattice.fhe.compiler.compiled import Compiled
+    from lattice.fhe.compiler.importers.imported import Imported
 
 Real = NDArray[np.floating[Any]]
 
@@ -74,14 +75,24 @@ class Example:
         """The label of every sample: the largest score, or whether the one probability is above the threshold."""
         return (values[:, 0] > threshold).astype(np.int64) if values.shape[1] == 1 else values.argmax(axis=1)
 
+    def imported(self) -> Imported:
+        """The model, with the choice of a label as the client's last step."""
+        from lattice.fhe.compiler.client_part import ArgMax, Threshold
+        from lattice.fhe.compiler.importers.load import load
+
+        found, labels = load(self.onnx), self.data().labels
+        choice = Threshold(0.5, labels) if found.graph.output_shape == (1,) else ArgMax(labels)
+        return replace(found, after=(*found.after, choice))
+
     def compile(self, **options: Any) -> Compiled:
         """The encrypted program; `options` come on top of the example's own."""
         from lattice.fhe.compiler.compile import compile
         from lattice.fhe.compiler.levels.options import Options
 
         data = self.data()
-        seen, truth = data.train[:CALIBRATION], data.train_labels[:CALIBRATION]
-        return compile(self.onnx, seen, labels=truth, options=Options(**self.options, **options))
+        seen = data.train[:CALIBRATION]
+        names = np.array(data.labels)[data.train_labels[:CALIBRATION]]
+        return compile(self.imported(), seen, labels=names, options=Options(**self.options, **options))
 
 
 def main(example: Example) -> None:

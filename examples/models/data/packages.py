@@ -39,7 +39,8 @@ def _fetch(name: str, command: Sequence[str], pattern: str, folder: Path) -> Pat
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=600)
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            said = (done.stderr or done.stdout).strip().splitlines()
+            reason = [line for line in said if "error" in line.lower()][:1] or said[-1:]
         except (OSError, subprocess.TimeoutExpired) as fault:
             reason = [str(fault)]
         files = sorted(Path(scratch).glob(pattern))

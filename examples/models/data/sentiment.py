@@ -20,7 +20,7 @@ NEUTRAL = 0.5
 @cache
 def texts() -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The texts, and the mean score of each."""
-    command = (*PIP, "--no-binary", ":all:", "--no-build-isolation", "vaderSentiment==3.3.2")
+    command = (*PIP, "--no-binary", "vaderSentiment", "vaderSentiment==3.3.2")
     archive = package("vaderSentiment", command, "vaderSentiment-3.3.2.tar.gz", SHA256)
     lines: list[str] = []
     with tarfile.open(archive) as outer:
