@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -15,7 +16,7 @@ from examples.models.data.packages import CACHE, PIP, package
 from numpy.typing import NDArray
 
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-LAYERS, HEADS, WIDTH, LONGEST = 6, 12, 384, 128
+LAYERS, HEADS, WIDTH, LONGEST, TOGETHER = 6, 12, 384, 128, 32
 Real = NDArray[np.float32]
 
 
@@ -34,29 +35,40 @@ class MiniLM:
         self.tokenizer.enable_truncation(LONGEST)
         self.tokenizer.no_padding()
 
-    def embed(self, text: str) -> Real:
-        """`[384]`, of length 1."""
-        ids = np.array(self.tokenizer.encode(text).ids)
+    def embed(self, texts: Sequence[str]) -> Real:
+        """`[texts, 384]`, each row of length 1. Texts of the same number of tokens run together: no padding, no mask."""
+        tokens = [np.array(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+        rows = np.zeros((len(tokens), WIDTH), np.float32)
+        for length in sorted({len(ids) for ids in tokens}):
+            alike = [k for k, ids in enumerate(tokens) if len(ids) == length]
+            for start in range(0, len(alike), TOGETHER):
+                some = alike[start : start + TOGETHER]
+                rows[some] = self._embed(np.stack([tokens[k] for k in some]))
+        return rows
+
+    def _embed(self, ids: NDArray[np.int64]) -> Real:
+        """`[texts, tokens]` to `[texts, 384]`."""
         w = self.weights
         x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.token_type_embeddings.weight"][0]
-        x = self._normalise(x + w["embeddings.position_embeddings.weight"][: len(ids)], "embeddings")
+        x = self._normalise(x + w["embeddings.position_embeddings.weight"][: ids.shape[1]], "embeddings")
         for layer in range(LAYERS):
             x = self._layer(x, f"encoder.layer.{layer}")
-        pooled = x.mean(axis=0)
-        return (pooled / np.linalg.norm(pooled)).astype(np.float32)
+        pooled = x.mean(axis=1)
+        return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
     def _layer(self, x: Real, name: str) -> Real:
         query, key, value = (self._heads(x, f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
-        scores = query @ key.transpose(0, 2, 1) / np.float32(np.sqrt(WIDTH // HEADS))
+        # [texts, heads, tokens, width of a head]
+        scores = query @ key.swapaxes(-1, -2) / np.float32(np.sqrt(WIDTH // HEADS))
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        mixed = (weights @ value).transpose(1, 0, 2).reshape(len(x), WIDTH)
+        mixed = (weights @ value).swapaxes(1, 2).reshape(x.shape)
         x = self._normalise(x + self._dense(mixed, f"{name}.attention.output.dense"), f"{name}.attention.output")
         wide = gelu(self._dense(x, f"{name}.intermediate.dense"))
         return self._normalise(x + self._dense(wide, f"{name}.output.dense"), f"{name}.output")
 
     def _heads(self, x: Real, name: str) -> Real:
-        return self._dense(x, name).reshape(len(x), HEADS, -1).transpose(1, 0, 2)
+        return self._dense(x, name).reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2)
 
     def _dense(self, x: Real, name: str) -> Real:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -101,7 +113,7 @@ def embed_all(texts: list[str], name: str) -> Real:
     path = CACHE / f"{name}.npy"
     if path.exists() and len(found := np.load(path)) == len(texts):
         return found
-    rows = np.stack([model().embed(text) for text in texts])
+    rows = model().embed(texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, rows)
     return rows
