@@ -8,9 +8,9 @@ a result is c1 times a weight, a division gives the weight. So every output gets
 The low bits of the result slots keep the computation's own error, which depends on the weights a little; hiding that
 too would take flooding, and 24 bits of precision (`shareable` programs have them).
 
-All randomness comes from (the provider's secret, the hash of the request, and a tag of everything that the reply depends
-on), so two workers that hold the secret agree bit for bit, nobody else can remove the noise, and no two computations
-share it.
+All randomness comes from (the provider's secret, the hash of the request, and a tag of everything that the reply
+depends on), so two workers that hold the secret agree bit for bit, nobody else can remove the noise, and no two
+computations share it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Blinding:
         key = hmac.digest(self.provider_secret, b"lattice fhe request tag v1", "sha256")
         mac = Cipher(algorithms.AES256(key), modes.GCM(bytes(12))).encryptor()
         for part in parts:
-            data = part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<u8").reshape(-1).data.cast("B")
+            data = (
+                part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<u8").reshape(-1).data.cast("B")
+            )
             mac.authenticate_additional_data(len(data).to_bytes(16, "big"))
             mac.authenticate_additional_data(data)
         mac.finalize()
