@@ -107,7 +107,7 @@ def compile(
     with stages.stage("calibrate and fit"):
         front = fit(imported, simple, samples, judged, wanted)
     if is_linear(front.graph, wanted):
-        return _linear(front, samples, judged, wanted, stages)
+        return _linear(front, samples, judged, wanted, stages, machine)
     with stages.stage("pack and assign levels"):
         found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
@@ -156,7 +156,14 @@ def is_linear(graph: Graph, options: Options) -> bool:
     return is_affine(graph) and few and not options.shareable and options.log_n is None
 
 
-def _linear(front: Front, samples: Real, judged: Judged, options: Options, stages: Stages) -> Compiled:
+def _linear(
+    front: Front,
+    samples: Real,
+    judged: Judged,
+    options: Options,
+    stages: Stages,
+    machine: Callable[[ParameterSet], Machine],
+) -> Compiled:
     """One affine map: no evaluation key, one prime."""
     model = front.model
     with stages.stage("pack and assign levels"):
@@ -185,7 +192,8 @@ def _linear(front: Front, samples: Real, judged: Judged, options: Options, stage
         high=calibration.high,
     )
     draft = replace(made, client=client)
-    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
+    report = linear_report(draft, front, accuracy, options, stages.done, machine(draft.params))
+    return replace(draft, report=report.to_dict())
 
 
 # --- all others -------------------------------------------------------------------------------------------
