@@ -108,7 +108,7 @@ def compile(
     with stages.stage("calibrate and fit"):
         front = fit(imported, simple, samples, judged, wanted)
     if is_linear(front.graph, wanted):
-        return _linear(front, samples, judged, wanted, stages)
+        return _linear(front, samples, judged, wanted, stages, machine)
     with stages.stage("pack and assign levels"):
         found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
@@ -157,7 +157,14 @@ def is_linear(graph: Graph, options: Options) -> bool:
     return is_affine(graph) and few and not options.shareable and options.log_n is None
 
 
-def _linear(front: Front, samples: Real, judged: Judged, options: Options, stages: Stages) -> Compiled:
+def _linear(
+    front: Front,
+    samples: Real,
+    judged: Judged,
+    options: Options,
+    stages: Stages,
+    machine: Callable[[ParameterSet], Machine],
+) -> Compiled:
     """One affine map: one prime, and no evaluation key unless it is a search among many rows."""
     model = front.model
     with stages.stage("pack and assign levels"):
@@ -189,7 +196,8 @@ def _linear(front: Front, samples: Real, judged: Judged, options: Options, stage
         high=calibration.high,
     )
     draft = replace(made, client=client)
-    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
+    report = linear_report(draft, front, accuracy, options, stages.done, machine(draft.params))
+    return replace(draft, report=report.to_dict())
 
 
 # --- all others -------------------------------------------------------------------------------------------
