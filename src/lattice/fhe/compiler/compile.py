@@ -44,6 +44,7 @@ from lattice.fhe.compiler.packing.affine import is_affine
 from lattice.fhe.compiler.packing.batch import pack_batch
 from lattice.fhe.compiler.packing.coefficients import compile_linear
 from lattice.fhe.compiler.packing.rows import compile_rows
+from lattice.fhe.compiler.packing.similarity import KEY_BYTES, compile_scores, is_search
 from lattice.fhe.compiler.passes import simplify
 from lattice.fhe.compiler.report_data import StageReport, read_report
 from lattice.fhe.compiler.summary import linear_report, report_of
@@ -164,7 +165,7 @@ def _linear(
     stages: Stages,
     machine: Callable[[ParameterSet], Machine],
 ) -> Compiled:
-    """One affine map: no evaluation key, one prime."""
+    """One affine map: one prime, and no evaluation key unless it is a search among many rows."""
     model = front.model
     with stages.stage("pack and assign levels"):
         features = prepare(model.before, samples).reshape(len(samples), -1)
@@ -178,6 +179,9 @@ def _linear(
         }
         if options.batch is not None and options.batch >= MANY_ROWS:
             made = compile_rows(model.graph, rows=options.batch, **given)
+        elif is_search(model.graph):
+            budget = options.max_key_bytes or KEY_BYTES
+            made = compile_scores(model.graph, **given, max_key_bytes=budget)
         else:
             made = compile_linear(model.graph, **given)
     with stages.stage("judge accuracy"):
