@@ -15,8 +15,9 @@ from examples.models.data.dataset import Dataset
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from lattice.fhe.compiler.compiled import Compiled
     from lattice.fhe.compiler.importers.imported import Imported
+
+    from lattice.fhe.compiler.compiled import Compiled
 
 Real = NDArray[np.floating[Any]]
 
@@ -77,8 +78,9 @@ class Example:
 
     def imported(self) -> Imported:
         """The model, with the choice of a label as the client's last step."""
-        from lattice.fhe.compiler.client_part import ArgMax, Threshold
         from lattice.fhe.compiler.importers.load import load
+
+        from lattice.fhe.compiler.client_part import ArgMax, Threshold
 
         found, labels = load(self.onnx), self.data().labels
         choice = Threshold(0.5, labels) if found.graph.output_shape == (1,) else ArgMax(labels)
