@@ -107,7 +107,7 @@ def test_every_header_is_documented() -> None:
 
 def test_every_snippet_is_shown_and_run() -> None:
     shown = {name for page in written_pages() for name in named(page.read_text("utf-8"))}
-    files = {str(path.relative_to(docs.ROOT)) for folder in (SNIPPETS, EXAMPLES) for path in folder.iterdir()}
+    files = {str(path.relative_to(docs.ROOT)) for folder in (SNIPPETS, EXAMPLES) for path in folder.glob("*.*")}
     assert shown == {name for name in files if not name.endswith(".pyc") and "__pycache__" not in name}
     assert {path.name for path in SNIPPETS.glob("*.py")} == set(PRINTS) | APART
 
