@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kChunk = 1024;
 
-// Room for a chunk, wiped because a product with a secret tells the secret.
+// Room for a chunk of what is secret.
 struct Chunk {
     alignas(64) u64 words[kChunk];
     ~Chunk() { wipe(words, sizeof words); }
@@ -53,13 +53,12 @@ void encrypt_limb(u64* out, UniformStream a, const std::int8_t* error, const Lim
     const Kernels& k = *table.kernels;
     const std::size_t n = table.n();
     transform_small(out, error, table);
-    Chunk t;
+    alignas(64) u64 uniform[kChunk];  // public
     for (std::size_t at = 0; at < n; at += kChunk) {
         const std::size_t length = std::min(kChunk, n - at);
-        a.read(t.words, length);
-        k.mul(t.words, t.words, secret.s + at, length, table.modulus);
+        a.read(uniform, length);
         if (plain) k.add(out + at, out + at, plain + at, length, table.modulus);
-        k.sub(out + at, out + at, t.words, length, table.modulus);
+        k.mul_sub(out + at, out + at, uniform, secret.s + at, length, table.modulus);
     }
     if (secret.gadget == 0) return;
     if (secret.turn == nullptr) return add_square(out, secret, n, table);

@@ -81,9 +81,11 @@ struct Kernels {
     void (*neg)(u64* dst, const u64* a, std::size_t n, const Modulus& m);
     void (*mul)(u64* dst, const u64* a, const u64* b, std::size_t n, const Modulus& m);
     void (*mul_add)(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& m);
+    void (*mul_sub)(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& m);  // acc − a·b
     void (*mul_scalar)(u64* dst, const u64* a, const Factor& w, std::size_t n, const Modulus& m);
 
     void (*from_small)(u64* dst, const std::int8_t* src, std::size_t n, const Modulus& m);  // |src| < q
+    void (*centred_binomial)(std::int8_t* dst, const std::uint8_t* bytes, std::size_t n, int eta);
 
     void (*permute)(u64* dst, const u64* src, const Permutation& by, std::size_t n);
     void (*tensor)(u64* const dst[3], const u64* const a[2], const u64* const b[2], std::size_t n, const Modulus& m);

@@ -22,8 +22,10 @@ constexpr Kernels make_kernels() {
     k.neg = neg_all<V>;
     k.mul = mul_all<V>;
     k.mul_add = mul_add_all<V>;
+    k.mul_sub = mul_sub_all<V>;
     k.mul_scalar = mul_scalar_all<V>;
     k.from_small = residues_of_small;
+    k.centred_binomial = centred_binomial;
     k.permute = permute_all<V>;
     k.tensor = tensor_all<V>;
     k.inverse_centred = inverse_centred<V>;

@@ -71,6 +71,16 @@ void mul_add_all(u64* dst, const u64* acc, const u64* a, const u64* b, std::size
 }
 
 template <class V>
+void mul_sub_all(u64* dst, const u64* acc, const u64* a, const u64* b, std::size_t n, const Modulus& modulus) {
+    const typename V::Mod m(modulus);
+    const auto to_plain = V::factor(modulus.to_plain);
+    each<V>(dst, n, [&](std::size_t i) {
+        const auto x = residue_product<V>(residue<V>(a + i), residue<V>(b + i), to_plain, m);
+        return reduced<V, 4>(V::sub(V::add(residue<V>(acc + i), m.times(3)), x), m);
+    });
+}
+
+template <class V>
 void mul_scalar_all(u64* dst, const u64* a, const Factor& w, std::size_t n, const Modulus& modulus) {
     const typename V::Mod m(modulus);
     const auto f = V::factor(w);

@@ -10,6 +10,7 @@ try:
 
     HAS_NATIVE = True
 except ImportError:
+    native = None  # type: ignore[assignment]
     HAS_NATIVE = False
 
 __all__ = ["HAS_NATIVE", "native"]

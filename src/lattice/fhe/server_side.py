@@ -5,8 +5,10 @@ Nothing here imports `lattice.fhe.keys`; a test holds that line.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,14 @@ class Prepared:
     def params(self) -> ParameterSet:
         """The program's."""
         return self.program.params
+
+    @cached_property
+    def identity(self) -> bytes:
+        """A hash of the program and of every encoded weight."""
+        digest = hashlib.sha256(self.program.digest)
+        for weight in self.weights:
+            digest.update(np.ascontiguousarray(tensor_of(weight), dtype="<u8").data)
+        return digest.digest()
 
     @property
     def weight_bytes(self) -> int:
@@ -86,11 +96,26 @@ def evaluate(
     if len(prepared.entries) != len(prepared.program.outputs):
         raise LatticeError("program_invalid", "The program has more or fewer outputs than its client part says.")
     blinder = Blinder(params, public_key, prepared.backend)
+    blinding = blinding.bound(prepared.identity, *_asked(evaluation_keys, public_key, ciphertexts))
     results = _results(prepared, evaluation_keys, ciphertexts)
     return [
         blinder.blind(result, entries, blinding, number)
         for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
     ]
+
+
+def _asked(
+    evaluation_keys: KeySource | None, public_key: PublicKey, ciphertexts: Sequence[Ciphertext | SeededCiphertext]
+) -> list[bytes | NDArray[np.uint64]]:
+    """All that a client chose."""
+    parts: list[bytes | NDArray[np.uint64]] = [
+        str(getattr(evaluation_keys, "id", "")).encode(),
+        public_key.seed,
+        public_key.b,
+    ]
+    for x in ciphertexts:
+        parts += [x.seed, x.c0] if isinstance(x, SeededCiphertext) else [x.components]
+    return parts
 
 
 def _results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 
 import numpy as np
@@ -136,9 +137,8 @@ def test_what_does_not_fit_is_refused(backend: Backend) -> None:
 def test_the_known_answers(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys, encryption and decryption of the whole client, on every contestant as on the reference."""
     monkeypatch.setattr(generate, "B", backend)
-    made = generate.build()
     for name in ("expansion", "key_switching", "blobs"):
-        assert made[name] == load(name)
+        assert json.loads(json.dumps(getattr(generate, name)())) == load(name)
 
 
 # --- public seeds ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 SLACK_BITS = 4
@@ -67,7 +68,7 @@ class DigitPlan:
     q_moduli: tuple[int, ...]
     special: tuple[int, ...]
 
-    @property
+    @cached_property
     def digits(self) -> tuple[tuple[int, int], ...]:
         """Limb ranges at the key's own level."""
         return cut(self.q_moduli, self.special)

@@ -3,15 +3,18 @@
 A CKKS decryption carries the encryption noise, and whoever sees both a ciphertext and its *raw* decryption can solve
 for the secret key (Li & Micciancio, eprint 2020/1533: IND-CPA-D). So `values` and `decrypt` are for the owner of the
 key, who shows nobody the exact numbers. To share a result, `decrypt_for_sharing` adds Gaussian noise that drowns the
-computation's own (Li, Micciancio, Schultz, Sorrell, eprint 2022/816): with an error of at most B in every coefficient,
-and t shared results under one key, deviation √(12·t)·2^(s/2)·B leaves s bits of statistical security. For s = 40 and
-16 results that costs 24 bits of precision, and it protects only if B really is a bound; the compiler computes one for
-each program.
+computation's own (Li, Micciancio, Schultz, Sorrell, eprint 2022/816).
+
+With an error of at most B in each of the N coefficients and t shared results under one key, deviation
+√(12·t·N)·2^(s/2)·B keeps the Kullback–Leibler divergence from results without any error below 2^-s/24: s bits in that
+paper's measure. `docs/explanation/encrypted-core.md` derives it and says what it means. For s = 40, 16 results and N =
+2^13 that costs 30 bits of precision, and it protects only if B really is a bound; the compiler computes one for each
+program.
 """
 
 from __future__ import annotations
 
-from math import log2, prod, sqrt
+from math import exp2, log2, prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,11 @@ from lattice.fhe.ring.modulus import reduce_signed
 
 TAIL = 6.5
 """Deviations that a Gaussian coefficient does not exceed, but for 10^-10."""
+
+
+def flooding_deviation(n: int, error_bound: float, shared_results: int, statistical_bits: int) -> float:
+    """σ of every coefficient: see the module. n, because all coefficients tell of one error together."""
+    return sqrt(12.0 * shared_results * n) * exp2(statistical_bits / 2) * error_bound
 
 
 class Decryptor:
@@ -77,13 +85,14 @@ class Decryptor:
         if not (0 < error_bound < float("inf")) or shared_results < 1 or statistical_bits < 1:
             raise LatticeError("values_unencodable", "The error bound and the counts must be positive numbers.")
         plaintext = self.decrypt(ciphertext)
-        sigma = sqrt(12.0 * shared_results) * 2.0 ** (statistical_bits / 2) * error_bound
+        sigma = flooding_deviation(self.params.n, error_bound, shared_results, statistical_bits)
         moduli = self.params.q_moduli(plaintext.level)
         self._check_room(sigma, plaintext)
-        high, low = SecretSource().gaussian(self.params.n, sigma)
+        with SecretSource() as source:
+            high, low = source.gaussian(self.params.n, sigma)
         noise = self.backend.add(integral_residues(high, moduli), reduce_signed(low, moduli), moduli)
         flooded = self.backend.add(plaintext.poly, self.backend.ntt(noise, moduli, self.params.n), moduli)
-        wipe(high, low, noise)
+        wipe(high, low, noise, plaintext.poly)
         return self.encoder.decode_poly(flooded, plaintext.level, plaintext.scale, plaintext.encoding)[..., :count]
 
     def _check_room(self, sigma: float, plaintext: Plaintext) -> None:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from lattice.fhe.ckks.seeds import UniformPolynomial
 from lattice.fhe.hal.backend import Backend
-from lattice.fhe.keys.sampling import SecretBytes, binomial_of, ternary_of, wipe
+from lattice.fhe.keys.sampling import SecretBytes, Unshared, binomial_of, ternary_of, wipe
 from lattice.fhe.ring.modulus import Residues, reduce_signed
 
 
-class NumpySecret:
+class NumpySecret(Unshared):
     """See `secret_memory.SecretMemory`."""
 
     locked = False

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,18 @@ WHOLE_BITS = 45
 """Deviations up to 2^45 are sampled to the last unit in doubles."""
 
 
-class SecretSource:
+class Unshared:
+    """What holds a secret is not pickled or copied, not even by accident of a library that does so."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError("a secret is not pickled or copied; `store_format` encrypts a key for storage")
+
+    __reduce_ex__ = __reduce__ = __getstate__ = __copy__ = __deepcopy__ = _refuse
+
+
+class SecretSource(Unshared):
     """The secret randomness of one object: a fresh seed whose streams are told apart by type and number. Use it in a
     `with` block, which wipes the seed.
     """

@@ -6,18 +6,17 @@ Limits, in plain words: `docs/explanation/encrypted-core.md`.
 from __future__ import annotations
 
 import os
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.keys.sampling import secret_bytes
+from lattice.fhe.keys.sampling import Unshared, secret_bytes
 from lattice.fhe.keys.secret_memory import SecretMemory, secret_memory
 
 
-class SecretKey:
+class SecretKey(Unshared):
     """s ∈ {-1, 0, 1}^N. Made by `KeyGenerator` or opened by `store_format`; use it in a `with` block or call `wipe`."""
 
     __slots__ = ("__weakref__", "_memory", "key_id", "params")
@@ -31,11 +30,6 @@ class SecretKey:
 
     def __repr__(self) -> str:
         return f"SecretKey({self.key_id}, {self.params.id})"
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise TypeError("a secret key is not pickled or copied; `store_format` encrypts it for storage")
-
-    __reduce_ex__ = __reduce__ = __getstate__ = __copy__ = __deepcopy__ = _refuse
 
     @property
     def wiped(self) -> bool:

@@ -15,7 +15,7 @@ from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.ckks.presets import preset
 from lattice.fhe.hal.reference import ReferenceBackend
-from lattice.fhe.keys.decryptor import Decryptor
+from lattice.fhe.keys.decryptor import Decryptor, flooding_deviation
 from lattice.fhe.keys.encryptor import PublicKeyEncryptor, SecretKeyEncryptor
 from lattice.fhe.keys.evaluation import KeyGenerator
 from lattice.fhe.keys.secret import SecretKey
@@ -132,7 +132,7 @@ def test_sharing_drowns_the_noise_of_the_computation(secret: SecretKey) -> None:
     decryptor = Decryptor(secret)
     bound = 21.0
     shared = decryptor.decrypt_for_sharing(ciphertext, error_bound=bound)
-    sigma = sqrt(12 * 16) * 2**20 * bound
+    sigma = flooding_deviation(deep().n, bound, 16, 40)
     slots_deviation = sigma * sqrt(deep().n) / 2**60
     error = shared - values
     assert 0.9 < sqrt((np.abs(error) ** 2).mean()) / slots_deviation < 1.1
@@ -140,9 +140,19 @@ def test_sharing_drowns_the_noise_of_the_computation(secret: SecretKey) -> None:
     assert len(decryptor.decrypt_for_sharing(ciphertext, error_bound=bound, count=3)) == 3
 
 
+@pytest.mark.parametrize(("results", "bits"), [(1, 30), (16, 40), (1000, 64)])
+def test_flooding_drowns_the_worst_error_of_all_coefficients_together(results: int, bits: int) -> None:
+    """A bug once left out √N: an error of B in every coefficient is one of √N·B, and then log2(N) bits were missing."""
+    for n in (1 << 11, 1 << 16):
+        sigma = flooding_deviation(n, 21.0, results, bits)
+        worst = np.full(n, 21.0)
+        divergence = results * float(worst @ worst) / (2 * sigma**2)
+        assert divergence == pytest.approx(2.0**-bits / 24)
+
+
 def test_sharing_needs_room(secret: SecretKey) -> None:
     ciphertext = SecretKeyEncryptor(secret).encrypt_values([1.0], level=0)
-    with pytest.raises(LatticeError, match=r"deviation of 2\^28\.2; the scale is 2\^28") as caught:
+    with pytest.raises(LatticeError, match=r"deviation of 2\^34\.7; the scale is 2\^28") as caught:
         Decryptor(secret).decrypt_for_sharing(ciphertext, error_bound=21)
     assert caught.value.code == "level_exhausted"
     for bad in ({"error_bound": 0.0}, {"error_bound": float("nan")}, {"error_bound": 1.0, "shared_results": 0}):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from lattice.fhe.keys.decryptor import Decryptor
 from lattice.fhe.keys.encryptor import SecretKeyEncryptor
 from lattice.fhe.keys.evaluation import KeyGenerator
 from lattice.fhe.keys.numpy_secret import NumpySecret
+from lattice.fhe.keys.sampling import SecretSource
 from lattice.fhe.keys.secret import SecretKey
 from lattice.fhe.ring.ntt import NumpyTransforms
 from tests.support.fhe import deep, tiny
@@ -40,8 +43,19 @@ def test_a_decryption_is_not_shown_either(secret: SecretKey) -> None:
 
 @pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy, lambda s: s.__getstate__()])
 def test_it_is_not_pickled_or_copied(secret: SecretKey, way: object) -> None:
-    with pytest.raises(TypeError, match="not pickled or copied"):
-        way(secret)  # type: ignore[operator]
+    twin = KeyGenerator(tiny(), ReferenceBackend()).secret_key().memory
+    for holder in (secret, twin, SecretSource(), Decryptor(secret), SecretKeyEncryptor(secret)):
+        if way in (pickle.dumps, copy.deepcopy) or isinstance(holder, SecretKey | NumpySecret | SecretSource):
+            with pytest.raises(TypeError, match="not pickled or copied"):
+                way(holder)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_its_memory_is_not_either(secret: SecretKey, way: object) -> None:
+    with pytest.raises(TypeError):
+        way(secret.memory)  # type: ignore[operator]
+    assert len(repr(secret.memory)) < 40
+    assert "array" not in repr(secret.memory)
 
 
 def test_wiping_overwrites_every_buffer() -> None:
@@ -95,6 +109,34 @@ def test_leaving_the_block_or_the_scope_wipes(backend: Backend) -> None:
     memory = other.memory
     del other
     assert memory.wiped
+
+
+def test_wiping_while_others_use_it_ends_their_use() -> None:
+    """No crash, and nothing encrypted under a secret of zeros: a call is served whole or refused."""
+    for _ in range(20):
+        secret = KeyGenerator(deep()).secret_key()
+        encryptor, decryptor = SecretKeyEncryptor(secret), Decryptor(secret)
+        plain, made, refused = encryptor.encoder.encode(np.ones(deep().slots)), [], []
+        full = encryptor.encrypt(plain).expand(deep())
+
+        def use() -> None:
+            try:
+                while True:
+                    made.append(decryptor.decrypt(full))  # noqa: B023
+            except (LatticeError, RuntimeError) as error:
+                refused.append(str(error))  # noqa: B023
+
+        threads = [Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(made) < 5:
+            sleep(0.0005)
+        secret.wipe()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 3
+        assert all("was wiped" in text for text in refused)
+        assert all(np.array_equal(plaintext.poly, made[0].poly) for plaintext in made)
 
 
 def test_an_array_that_is_handed_in_is_copied() -> None:

@@ -261,7 +261,7 @@ def probe(params: ParameterSet, backend_name: str | None = None, seconds: float 
     one_pass = _fastest(lambda: backend.mul_add(x, x, x, moduli), seconds / 4) / len(moduli)
     parts = Machine(transform, one_pass, 0.0)
     if not params.special:
-        return parts._replace(instruction=Machine(0, 0).instruction)
+        return Machine(transform, one_pass)
     level = params.max_level
     switch, measured = Switch.at(params, level), _time_switch(backend, params, random, x, seconds / 2)
     ratio = measured / parts.seconds(switch.whole)

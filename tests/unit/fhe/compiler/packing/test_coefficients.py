@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.seeded import ciphertext_half
 from lattice.fhe.compiler.client_part import Sigmoid
 from lattice.fhe.compiler.packing.coefficients import compile_linear
-from lattice.fhe.hal import backend
+from lattice.fhe.hal import backend, interpreter
 from lattice.fhe.run import client_keys, decrypt, encrypt, evaluate, prepare
 from lattice.fhe.server_side import tensor_of
 from tests.unit.fhe.compiler.packing.models import linear, random_linear, raw_coefficients, request
@@ -85,10 +87,30 @@ def test_the_short_way_and_every_backend_give_equal_bits(features: int, outputs:
     full = [x.expand(model.params) for x in sent]
     reference = prepare(model, backend("reference"))
     assert reference.linear is None
-    wanted = evaluate(reference, None, keys.public, full, request())
+    assert prepared.linear is not None
+    short = prepared.linear.run(sent)
+    long = interpreter.run(prepared.backend, model.program, full, None, prepared.weights)
+    assert all((x.components == y.components).all() for x, y in zip(short, long, strict=True))
     for way in (sent, full):
+        wanted = evaluate(reference, None, keys.public, way, request())
         found = evaluate(prepared, None, keys.public, way, request())
         assert all((x.components == y.components).all() for x, y in zip(found, wanted, strict=True))
+
+
+def test_no_two_computations_share_a_blinding() -> None:
+    """Else the difference of two replies would be c1 times the difference of the weights, unblinded."""
+    graph, low, high = random_linear(30, 1)
+    other, _, _ = random_linear(30, 1, seed=1)
+    models = [compile_linear(g, low=low, high=high) for g in (graph, other)]
+    models[1] = replace(models[0], weights=models[1].weights)  # the same program, deployed anew
+    keys = client_keys(models[0])
+    sent = encrypt(models[0].client, models[0].params, keys.secret, (low + high)[None] / 2)
+    q = models[0].params.base
+    (first,), (second,) = (evaluate(prepare(m), None, keys.public, sent, request()) for m in models)
+    c1 = ciphertext_half(models[0].params, sent[0].seed, 0).expand()
+    weights = [tensor_of(prepare(m).weights[0]) for m in models]
+    unblinded = backend().mul(c1, backend().sub(weights[0], weights[1], q), q)
+    assert (backend().sub(first.components[1], second.components[1], q) != unblinded).mean() > 0.9
 
 
 def test_what_does_not_fit_is_refused() -> None:
