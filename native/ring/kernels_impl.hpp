@@ -8,6 +8,7 @@
 #include "ring/ntt.hpp"
 #include "ring/periodic.hpp"
 #include "ring/pointwise.hpp"
+#include "ring/weighted.hpp"
 
 namespace lattice {
 namespace {
