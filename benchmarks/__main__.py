@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, fhe_primitives, footprint, profile, relay
+from benchmarks import cold_start, encrypted_models, fhe_primitives, footprint, profile, relay
 from benchmarks.machine import machine
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each load run")
     parser.add_argument("--json", type=Path, help="also write the document here")
-    parser.add_argument("--only", choices=("relay", "cold-start", "footprint", "profile", "fhe"))
+    parser.add_argument("--only", choices=("relay", "cold-start", "footprint", "profile", "fhe", "models"))
     given = parser.parse_args()
     report: dict[str, Any] = {"machine": machine()}
     parts = {
@@ -26,11 +27,14 @@ def main() -> None:
         "cold-start": cold_start.measure,
         "footprint": footprint.measure,
         "fhe": lambda: fhe_primitives.measure(given.seconds / 4),
+        "models": lambda: encrypted_models.measure(given.seconds / 4),
     }
+    cores = os.sched_getaffinity(0)
     for name, measure in parts.items():
         if given.only in (None, name):
             print(f"measuring {name} …", file=sys.stderr)
             report[name] = measure()
+            os.sched_setaffinity(0, cores)  # the relay's load generator pins itself
     document = json.dumps(report, indent=1)
     print(document)
     if given.json:

@@ -1,22 +1,29 @@
-"""Activations become polynomials: degree by error budget, interval by calibration. Polynomials are kept exactly."""
+"""Activations become polynomials: fewest levels first, then the lowest degrees, that keep the results within a budget.
+Polynomials are kept exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.calibrate import Calibration, Observed, observe
-from lattice.fhe.compiler.chebyshev import Fit, Function, fit, interpolate, measured
-from lattice.fhe.compiler.graph import Graph, Node, Operation, Real
-from lattice.fhe.compiler.operations import Activation, Composite, Power, Series
+from lattice.fhe.compiler.calibrate import Calibration
+from lattice.fhe.compiler.fitting import Explosion, Fitted, fit_all, levels, polynomial, unfitted
+from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.operations.sizes import size
 
-ROUNDS = 8
-JUDGED = 2000
-"""Calibration samples that fitted models are tried on; ranges are read from all."""
+__all__ = ["Approximation", "Budget", "Fitted", "approximate", "levels"]
+
+JUDGED = 500
+"""Calibration samples that fitted models are tried on, at the most; ranges are read from all."""
+FEWEST, WORK = 32, 1 << 24
+"""At the least, and how many numbers one try may compute: it takes some tenths of a second."""
+MANY = 12
+"""Activations from which on all have the same degree: trying each takes too long."""
+PARTS = 8
+"""Steps in which degrees shrink within their levels."""
 
 
 @dataclass(frozen=True)
@@ -24,39 +31,15 @@ class Budget:
     """How good the fits must be."""
 
     output_error: float = 0.05
-    """Of the fitted model's results on the calibration samples: root mean square over the results' own spread."""
-    fit_error: float = 0.05
-    """Where the search starts: the same of one activation."""
+    """Of the fitted model's results on the calibration samples: root mean square over the results' own spread. At 0.05
+    the MNIST MLP with ReLU decides 9,992 of 10,000 unseen images as before (degrees 27, 27), at 0.1 9,984 (21, 10)."""
+    fit_error: float = 0.5
+    """The same of any one activation."""
     margin: float = 0.25
     """Of the calibrated range, added at both ends. Beyond it a polynomial explodes: with 0.1, one of 284 unseen rows of
     the breast-cancer data did (two hidden layers of ReLU); with 0.25, none."""
     highest: int = 63
     """Degree beyond which no fit goes; degree d costs about log2(d + 1) levels."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """One activation, for the report."""
-
-    node: str
-    function: str
-    low: float
-    high: float
-    seen_low: float
-    seen_high: float
-    degree: int
-    levels: int
-    max_error: float
-    """Anywhere in the interval."""
-    rms_error: float
-    """Over the calibrated values."""
-    relative_error: float
-    """`rms_error` over the spread of the function's values."""
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,151 +53,99 @@ class Approximation:
     warnings: tuple[str, ...]
 
 
-def levels(degree: int) -> int:
-    """Levels that a series of this degree takes: ⌈log2(degree + 1)⌉, and 1 for degree 2, which becomes a square."""
-    return 1 if degree <= 2 else degree.bit_length()
-
-
 def approximate(graph: Graph, calibration: Calibration, packed: Real, budget: Budget | None = None) -> Approximation:
-    """Every activation fitted, each as badly as the results allow: the budget of the fits shrinks until they do."""
-    budget = budget or Budget()
-    packed = packed[:: -(-len(packed) // JUDGED)]
-    tolerance, exact = budget.fit_error, graph.run(packed)
-    spread = float(np.std(exact)) or 1.0
-    while True:
-        fitted, notes = _fit_all(graph, calibration.observed, packed, replace(budget, fit_error=tolerance))
-        difference = fitted.run(packed) - exact
-        error = float(np.sqrt(np.mean(difference * difference))) / spread
-        at_limit = all(note.degree >= budget.highest or note.relative_error < 1e-9 for note in notes)
-        if error <= budget.output_error or at_limit or tolerance < 1e-8:
-            break
-        tolerance /= 2 if error < 4 * budget.output_error else 4
-    return Approximation(fitted, tuple(notes), error, tuple(_warnings(notes, error, budget)))
+    """Every activation fitted, each as badly as the results allow."""
+    return _Search(graph, calibration, packed, budget or Budget()).run()
 
 
-def _fit_all(graph: Graph, seen: dict[str, Observed], packed: Real, budget: Budget) -> tuple[Graph, list[Fitted]]:
-    """All nodes fitted; ranges grow where the fitted model's own values leave them."""
-    ranges = {node.name: _range(seen[node.inputs[0]], budget.margin) for node in graph.nodes if _open(node.operation)}
-    for _ in range(ROUNDS):
-        made = [
-            _fit_node(node, seen[node.inputs[0]], ranges[node.name], budget) if node.name in ranges else None
-            for node in graph.nodes
+class _Search:
+    """Trying degrees until the results are as far off as they may be."""
+
+    def __init__(self, graph: Graph, calibration: Calibration, packed: Real, budget: Budget) -> None:
+        self.graph, self.seen, self.budget = graph, calibration.observed, budget
+        each = sum(size(shape) for shape in graph.shapes().values())
+        count = max(FEWEST, min(JUDGED, WORK // each))
+        self.packed = packed[:: -(-len(packed) // count)]
+        self.exact = graph.run(self.packed)
+        self.names = [
+            node.name for node in graph.nodes if unfitted(node.operation) and polynomial(node.operation) is None
         ]
-        nodes = [
-            node if done is None else replace(node, operation=done[0])
-            for node, done in zip(graph.nodes, made, strict=True)
-        ]
-        result = replace(graph, nodes=tuple(nodes))
-        beyond = _beyond(result, ranges, packed)
-        if not beyond:
-            break
-        ranges.update(beyond)
-    return result, [done[1] for done in made if done is not None]
+        # One degree for each number of levels: the highest.
+        self.tops = [top for top in (2, 3, 7, 15, 31, 63, 127) if top < budget.highest] + [budget.highest]
 
+    def run(self) -> Approximation:
+        """The best that the budget allows."""
+        if not self.names:
+            return self._tried({})
+        places = self._alike()
+        if places is None:
+            return self._best()
+        if len(self.names) <= MANY:
+            self._lower(places)
+        return self._shrunk(places)
 
-def _open(operation: Operation) -> bool:
-    """Whether there is a function left to fit."""
-    return isinstance(operation, Activation | Composite | Power)
+    def _best(self) -> Approximation:
+        """As good as the highest degree makes it, which is not as good as was asked for."""
+        try:
+            return self._tried(dict.fromkeys(self.names, self.budget.highest))
+        except Explosion:
+            raise LatticeError(
+                "model_unsupported",
+                f"No polynomials of degree {self.budget.highest} or lower keep this model together: too many fitted "
+                "activations follow each other. Train it with squares, or with batch normalisation before each.",
+            ) from None
 
+    def _alike(self) -> dict[str, int] | None:
+        """The fewest levels that do for all of them."""
+        for place in range(len(self.tops)):
+            places = dict.fromkeys(self.names, place)
+            if self._fits(self._degrees(places)):
+                return places
+        return None
 
-def _range(seen: Observed, margin: float) -> tuple[float, float]:
-    width = seen.high - seen.low
-    width = width if width > 0 else max(1.0, abs(seen.high))
-    return seen.low - margin * width, seen.high + margin * width
+    def _lower(self, places: dict[str, int]) -> None:
+        """Fewer levels for single activations, as long as any can do with fewer."""
+        candidates = [name for name in self.names if places[name] > 0]
+        while candidates:
+            name = max(candidates, key=lambda each: places[each])
+            if self._fits(self._degrees(places | {name: places[name] - 1})):
+                places[name] -= 1
+            else:
+                candidates.remove(name)
+            candidates = [each for each in candidates if places[each] > 0]
 
+    def _shrunk(self, places: dict[str, int]) -> Approximation:
+        """Lower degrees with the same levels: fewer products, the same depth."""
+        low, high = 1, PARTS
+        while low < high:
+            middle = (low + high) // 2
+            if self._fits(self._degrees(places, middle)):
+                high = middle
+            else:
+                low = middle + 1
+        return self._tried(self._degrees(places, high))
 
-def _beyond(graph: Graph, ranges: dict[str, tuple[float, float]], packed: Real) -> dict[str, tuple[float, float]]:
-    """Intervals that the fitted model leaves on its own calibration samples, and what they must be."""
-    try:
-        seen = observe(graph, packed)
-    except LatticeError:
-        raise LatticeError(
-            "model_unsupported",
-            "The fitted model overflows on its calibration samples: too many activations follow each other.",
-        ) from None
-    wider = {}
-    for node in graph.nodes:
-        if node.name in ranges:
-            (low, high), now = ranges[node.name], seen[node.inputs[0]]
-            if now.low < low or now.high > high:
-                wider[node.name] = (min(low, now.low * 1.05), max(high, now.high * 1.05))
-                wider[node.name] = _around(wider[node.name], now)
-    return wider
+    def _degrees(self, places: dict[str, int], part: int = PARTS) -> dict[str, int]:
+        """Degrees that are `part` of the way through their levels."""
+        degrees = {}
+        for name, place in places.items():
+            below = self.tops[place - 1] if place else 1
+            degrees[name] = below - (below - self.tops[place]) * part // PARTS
+        return degrees
 
+    def _fits(self, degrees: dict[str, int]) -> bool:
+        try:
+            tried = self._tried(degrees)
+        except Explosion:
+            return False
+        each = all(note.relative_error <= self.budget.fit_error for note in tried.fitted)
+        return each and tried.output_error <= self.budget.output_error
 
-def _around(interval: tuple[float, float], now: Observed) -> tuple[float, float]:
-    """The interval with what was seen well inside, whatever the signs are."""
-    width = 0.05 * (now.high - now.low)
-    return min(interval[0], now.low - width), max(interval[1], now.high + width)
-
-
-def _fit_node(node: Node, seen: Observed, interval: tuple[float, float], budget: Budget) -> tuple[Series, Fitted]:
-    operation = node.operation
-    interval = _domain(node, interval, seen)
-    function: Function = operation.forward
-    if isinstance(operation, Power) or (isinstance(operation, Composite) and operation.degree is not None):
-        degree = operation.exponent if isinstance(operation, Power) else operation.degree
-        assert degree is not None
-        best = measured(interpolate(function, degree, interval), function, seen.kept)
-    else:
-        best = _search(function, seen.kept, interval, budget)
-    spread = float(np.std(function(seen.kept))) or 1.0
-    name = operation.function if isinstance(operation, Activation) else type(operation).__name__.lower()
-    low, high = interval
-    degree = best.series.degree
-    note = Fitted(
-        node.name,
-        name,
-        low,
-        high,
-        seen.low,
-        seen.high,
-        degree,
-        levels(degree),
-        best.max_error,
-        best.rms_error,
-        best.rms_error / spread,
-    )
-    return best.series, note
-
-
-def _domain(node: Node, interval: tuple[float, float], seen: Observed) -> tuple[float, float]:
-    """The interval cut to where the function is defined; a refusal where calibration itself is outside."""
-    function = getattr(node.operation, "function", "")
-    low, high = interval
-    if function == "reciprocal" and seen.low < 0 < seen.high:
-        raise LatticeError("model_unsupported", f"{node.name!r} divides by a value that changes its sign.")
-    if function in ("log", "sqrt") or (function == "reciprocal" and seen.low > 0):
-        # Half-way to the pole at most: nearer, no polynomial follows.
-        low = max(low, seen.low / 2)
-        if seen.low <= 0:
-            raise LatticeError("model_unsupported", f"{node.name!r} takes {function} of a value that is not above 0.")
-    elif function == "reciprocal":
-        high = min(high, seen.high / 2)
-    return low, high
-
-
-def _search(function: Function, kept: Real, interval: tuple[float, float], budget: Budget) -> Fit:
-    """The cheapest degree within the budget: fewest levels first, then the lowest degree of those."""
-    spread = float(np.std(function(kept))) or 1.0
-    tops = [top for top in (2, 3, 7, 15, 31, 63, 127) if top < budget.highest] + [budget.highest]
-    below = 0
-    for top in tops:
-        best = fit(function, top, interval, kept)
-        if best.rms_error <= budget.fit_error * spread or top == budget.highest:
-            break
-        below = top
-    if best.rms_error > budget.fit_error * spread:
-        return best
-    low, high = below + 1, best.series.degree
-    while low < high:
-        middle = (low + high) // 2
-        candidate = fit(function, middle, interval, kept)
-        if candidate.rms_error <= budget.fit_error * spread:
-            best, high = candidate, middle
-        else:
-            low = middle + 1
-    return best
+    def _tried(self, degrees: dict[str, int]) -> Approximation:
+        graph, notes, results = fit_all(self.graph, self.seen, self.packed, degrees, self.budget.margin)
+        difference = results - self.exact
+        error = float(np.sqrt(np.mean(difference * difference))) / (float(np.std(self.exact)) or 1.0)
+        return Approximation(graph, tuple(notes), error, tuple(_warnings(notes, error, self.budget)))
 
 
 def _warnings(notes: Iterable[Fitted], error: float, budget: Budget) -> Iterable[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from lattice.fhe.compiler.circuit import Circuit, Matrix, Rotate
 from lattice.fhe.compiler.graph import Graph, Node, Operation, Shape
 from lattice.fhe.compiler.operations import Convolution, Dense, Square
 
@@ -61,29 +58,3 @@ def sequence(shape: Shape, *operations: Operation, name: str = "model") -> Graph
     names = ["x", *(f"n{at}" for at in range(len(operations)))]
     nodes = tuple(Node(names[at + 1], operation, (names[at],)) for at, operation in enumerate(operations))
     return Graph("x", shape, nodes, names[-1], name)
-
-
-def counts(circuit: Circuit) -> dict[str, int]:
-    """Rotations, diagonals (plaintext products) and distinct rotation steps of a circuit."""
-    total = {"rotations": 0, "diagonals": 0}
-    distinct: set[int] = set()
-    for step in circuit.steps:
-        if isinstance(step, Rotate):
-            total["rotations"] += 1
-            distinct.add(step.steps % circuit.slots)
-        if isinstance(step, Matrix):
-            total["rotations"] += matrix_rotations(step)
-            total["diagonals"] += len(step.diagonals)
-            distinct |= {turn % circuit.slots for turn in _turns(step)}
-    return total | {"distinct": len(distinct - {0})}
-
-
-def matrix_rotations(step: Matrix) -> int:
-    """Baby steps of every input, giant steps of every result, and the fold of every result."""
-    babies = {(i, step.babies[b]) for out in step.terms for group in out for i, b, _ in group if step.babies[b]}
-    giants = [giant for out in step.terms for giant, group in zip(step.giants, out, strict=True) if giant and group]
-    return len(babies) + len(giants) + len(step.outs) * sum(map(len, step.fold))
-
-
-def _turns(step: Matrix) -> list[Any]:
-    return [*step.babies, *step.giants, *(turn for stage in step.fold for turn in stage)]

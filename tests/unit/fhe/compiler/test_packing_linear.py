@@ -14,7 +14,8 @@ from lattice.fhe.compiler.circuit import JUNK, ZERO, Circuit, Slots
 from lattice.fhe.compiler.operations import Sparse
 from lattice.fhe.compiler.packing import candidates, linear
 from lattice.fhe.compiler.packing.bsgs import splits, steps
-from lattice.fhe.compiler.packing.candidates import Layer, middle
+from lattice.fhe.compiler.packing.candidates import middle
+from lattice.fhe.compiler.packing.layer import Layer
 from lattice.fhe.compiler.packing.layout import Layout, in_order
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
@@ -56,7 +57,7 @@ def scheme_of(sparse: Sparse, name: str = "fields") -> Scheme:
     return next(scheme for scheme in middle(layer, in_order(sparse.inputs, SLOTS)) if scheme.name.startswith(name))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1.0, 0.3, 0.02]), st.integers(0, 5))
 def test_every_scheme_for_any_layout_holds_what_it_says(out: int, inputs: int, density: float, seed: int) -> None:
     random = np.random.default_rng(seed)

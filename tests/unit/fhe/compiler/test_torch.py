@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.compiler.activations import Budget
 from lattice.fhe.compiler.client_steps import finish
 from lattice.fhe.compiler.front import front
 from lattice.fhe.compiler.importers import load
@@ -35,9 +36,9 @@ def test_a_module_is_imported() -> None:
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(finish(imported.after, imported.graph.run(x)).values, expected, atol=1e-4)
-    done = front(module, x)
+    done = front(module, x, budget=Budget(0.005))
     assert [type(node.operation).__name__ for node in done.graph.nodes] == [
-        "Convolution", "Series", "Matrix", "Series", "Dense",
+        "Convolution", "Series", "Dense", "Square", "Dense",
     ]  # fmt: skip
     with pytest.raises(LatticeError, match="sample"):
         load(module)

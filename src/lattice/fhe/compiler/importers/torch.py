@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ def load_torch(model: Any, sample: Any) -> Imported:
     training, buffer = model.training, io.BytesIO()
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
             # The tracing exporter needs nothing but torch; the other one wants onnxscript.
+            warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 model,
                 (example,),

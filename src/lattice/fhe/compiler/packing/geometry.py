@@ -118,7 +118,10 @@ def _cuts(graph: Graph, shapes: Mapping[str, Shape], matrices: Mapping[str, Spar
 
 
 def strides(operation: object, before: Shape, after: Shape) -> Pair:
-    """Of a convolution or pooling: as it says itself, or else judged by the shapes (a merged one keeps no stride)."""
+    """Of a convolution or pooling: as it says itself, or else judged by the shapes (a merged one keeps no stride).
+    One that leaves a single pixel takes no steps."""
+    if after[1] * after[2] == 1:
+        return 1, 1
     said = getattr(operation, "stride", None)
     if isinstance(said, tuple) and len(said) == 2:
         return int(said[0]), int(said[1])

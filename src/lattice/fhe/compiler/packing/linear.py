@@ -43,6 +43,8 @@ class Scheme(NamedTuple):
     fold: Stages = ()
     block: int = 1
     """Of the result's layout."""
+    clean: bool = True
+    """Whether it is meant to leave no junk."""
 
 
 class Built(NamedTuple):
@@ -98,6 +100,15 @@ class Entries:
 
     def table(self, start: int, stop: int) -> NDArray[np.int32]:
         """`[rows, inputs + 1]`: the entry at each place of some rows, −1 for none; the last column stands for empty."""
+        if (self.sparse.outputs + 1) * (self.sparse.inputs + 1) <= TABLE:
+            return self._whole[start:stop]
+        return self._table(start, stop)
+
+    @cached_property
+    def _whole(self) -> NDArray[np.int32]:
+        return self._table(0, self.sparse.outputs)
+
+    def _table(self, start: int, stop: int) -> NDArray[np.int32]:
         part = slice(int(self.first[start]), int(self.first[stop]))
         table = np.full((stop - start, self.sparse.inputs + 1), -1, dtype=np.int32)
         table[self.sorted.rows[part] - start, self.sorted.columns[part]] = np.arange(part.start, part.stop)

@@ -18,18 +18,21 @@ from lattice.fhe.circuits.matrix import Limbs
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.operations import Indices, Linear, Product, Series, Sparse, Square
 from lattice.fhe.compiler.packing.bsgs import Split, key_cost, splits
-from lattice.fhe.compiler.packing.candidates import Layer, first, middle, plain, toward
+from lattice.fhe.compiler.packing.candidates import first, middle, plain, toward
 from lattice.fhe.compiler.packing.geometry import families
+from lattice.fhe.compiler.packing.layer import Layer
 from lattice.fhe.compiler.packing.layout import Layout, joined
 from lattice.fhe.compiler.packing.linear import Built, Entries, Scheme, build
 
 BEAM, LAYOUTS = 16, 3
 """States that go on from a node, and of those the most with the same layouts."""
+BESIDE = 1 << 20
+"""Entries of the largest layer that is tried in a layout that has nothing to do with its own."""
 TRIED = 2
 """Splits of one scheme that go on."""
 LEVEL, JUNK_LEAVES, INPUT = 600.0, 300.0, 600.0
-"""The prices of a level that the model itself does not need, of an output that must be blinded, and of a ciphertext
-more to send."""
+"""The least price of a level that the model itself does not need, the price of an output that must be blinded, and
+that of a ciphertext more to send."""
 
 
 class Goal(StrEnum):
@@ -101,7 +104,7 @@ class Planner:
 
     graph: Graph
     slots: int
-    options: PackingOptions
+    options: PackingOptions = field(default_factory=PackingOptions)
     _built: dict[tuple[str, bytes], list[Built]] = field(default_factory=dict)
     _split: dict[tuple[int, Limbs], list[tuple[Split, frozenset[int]]]] = field(default_factory=dict)
 
@@ -112,9 +115,16 @@ class Planner:
         self.entries = {name: Entries(sparse) for name, sparse in self.matrices.items()}
         self.limbs = self._limbs()
         self.last = self._last_use()
+        pairs = [node.inputs for node in self.graph.nodes if len(node.inputs) == 2]
+        self.partners = {
+            own: [b if own == a else a for a, b in pairs if own in (a, b)] for pair in pairs for own in pair
+        }
 
-    def plan(self) -> Plan:
-        """The cheapest plan found."""
+    def plan(self, options: PackingOptions) -> Plan:
+        """The cheapest plan found. What was built for one price of keys is kept for the next."""
+        if options != self.options:
+            self.options = options
+            self._split.clear()
         states = [Plan({})]
         for at, node in enumerate(self.graph.nodes):
             found = [after for state in states for after in self._after(state, node)]
@@ -197,11 +207,24 @@ class Planner:
                 layout = ready.layouts[name].relabelled(names)
                 yield self._with(ready, node, layout)
             return
-        for built in self._candidates(node, plan.layouts.get(name)):
+        for built in [*self._candidates(node, plan.layouts.get(name)), *self._beside(plan, node)]:
             layouts = {**plan.layouts, name: built.scheme.source}
             sent = 0 if name in plan.layouts else INPUT * len(built.scheme.source.slots)
             ready = Plan(layouts, plan.price + sent, plan.steps, plan.before, plan.move)
             yield from self._building(ready, node, [(name, built)], built.layout)
+
+    def _beside(self, plan: Plan, node: Node) -> Iterator[Built]:
+        """The layer straight into the layout of the tensor with which its result will be added or multiplied."""
+        source = plan.layouts.get(node.inputs[0])
+        for name in self.partners.get(node.name, ()):
+            other = plan.layouts.get(name)
+            if source is None or other is None or self.matrices[node.name].entries > BESIDE:
+                continue
+            key = (node.name, source.key + other.key)
+            if key not in self._built:
+                layer = self.layer(node)
+                self._built[key] = _tried(layer.entries, [toward(layer, source, other)])
+            yield from self._built[key]
 
     def _building(self, plan: Plan, node: Node, builds: list[tuple[str, Built]], layout: Layout) -> Iterator[Plan]:
         """The plan after some linear layers, with each of their best splits in turn."""
@@ -252,7 +275,7 @@ class Planner:
             yield self._with(plan, node, layout.filled(_largest(operation, layout.filler)))
             return
         built = self._repacked(layout, name, layout.cleaned())
-        dear = Plan(plan.layouts, plan.price + LEVEL, plan.steps, plan.before, plan.move)
+        dear = _a_level_later(plan)
         yield from self._building(dear, node, [(name, built)], built.layout.filled(_largest(operation, 0.0)))
 
     def _pair(self, plan: Plan, node: Node) -> Iterator[Plan]:
@@ -265,7 +288,7 @@ class Planner:
             if both.holds(size):
                 yield self._with(plan, node, both)
                 return
-        dear = Plan(plan.layouts, plan.price + LEVEL, plan.steps, plan.before, plan.move)
+        dear = _a_level_later(plan)
         for moved, name, other in ((left, node.inputs[0], right), (right, node.inputs[1], left)):
             built = self._repacked(moved, name, other)
             pair = (built.layout, other) if moved is left else (other, built.layout)
@@ -280,6 +303,12 @@ class Planner:
             layer = Layer(name, entries, self.slots)
             self._built[key] = [build(entries, toward(layer, layout, target), values=False)]
         return self._built[key][0]
+
+
+def _a_level_later(plan: Plan) -> Plan:
+    """One level more makes every layer before it slower."""
+    price = plan.price + max(LEVEL, 0.1 * plan.price)
+    return Plan(plan.layouts, price, plan.steps, plan.before, plan.move)
 
 
 def _explodes(operation: Series, constant: float) -> bool:
@@ -297,11 +326,9 @@ def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:
     """The schemes that hold, without those that need several times the offsets of others."""
     found: list[Built] = []
     for scheme in sorted(schemes, key=lambda scheme: len(scheme.offsets) * len(scheme.outputs)):
-        sent = len(scheme.source.slots)
-        least = min(
-            (built.diagonal_count for built in found if len(built.scheme.source.slots) <= sent), default=1 << 62
-        )
-        if len(scheme.offsets) * len(scheme.outputs) > 4 * least + 32:
+        rivals = [built for built in found if len(built.scheme.source.slots) <= len(scheme.source.slots)]
+        least = min((built.diagonal_count for built in rivals), default=1 << 62)
+        if len(scheme.offsets) * len(scheme.outputs) > (4 if scheme.clean else 1.5) * least + 64:
             continue
         try:
             found.append(build(entries, scheme, values=False))

@@ -86,7 +86,7 @@ def joint(first: Linear, second: Linear, shape: Shape, between: Shape) -> Linear
     if max(written(first, shape), written(second, between)) > ENTRIES:
         return None
     inner, outer = first.matrix(shape), second.matrix(between)
-    always = _light(first) or _light(second) or isinstance(first, AveragePool)
+    always = _light(second) or isinstance(first, AveragePool) or _gathers(first, inner)
     if outer.products(inner) > PRODUCTS:
         return None
     merged = outer.after(inner)
@@ -117,6 +117,11 @@ def _light(operation: object) -> bool:
     if isinstance(operation, Matrix):
         return operation.sparse.entries <= operation.sparse.outputs
     return isinstance(operation, Affine | Permute | Reshape)
+
+
+def _gathers(operation: Linear, sparse: Sparse) -> bool:
+    """Whether no input goes into two outputs: layout, scaling, pooling without overlap."""
+    return not isinstance(operation, Dense | Convolution) and sparse.entries <= sparse.inputs
 
 
 def _added(edit: Edit, node: Node) -> bool:

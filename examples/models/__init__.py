@@ -1,0 +1,1 @@
+"""Trained models that run encrypted, one folder each; `README.md` lists them with their accuracy."""

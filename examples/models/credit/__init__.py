@@ -1,0 +1,1 @@
+"""Credit scoring, a perceptron with tanh."""

@@ -1,0 +1,1 @@
+"""MNIST, the small CNN of LoLA."""

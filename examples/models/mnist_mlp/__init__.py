@@ -1,0 +1,1 @@
+"""MNIST, a perceptron with squares."""

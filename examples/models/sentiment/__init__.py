@@ -1,0 +1,1 @@
+"""Sentiment, logistic regression on embeddings made by the client."""

@@ -1,0 +1,1 @@
+"""Similarity search in 50,000 vectors."""
