@@ -3,6 +3,7 @@
 Linear steps encode their weights at whatever rational scale makes the rescaled result's scale the wanted one, so
 nothing drifts; a square leaves Δ²/q, which the next linear step corrects. Folds stand before the rescale (they then add
 no noise) or behind it (they are then cheaper): the caller chooses. A last linear step at level 0 is not rescaled.
+Rotations of one value share its decomposition.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class _Lowering:
         self.to = Builder(params)
         self.registers: dict[int, int] = {}
         self._dropped: dict[tuple[int, int], int] = {}
+        self._turns = self._all_turns()
+        self._hoisted: dict[tuple[int, int], dict[int, int]] = {}
 
     def run(self) -> Lowered:
         """Inputs, steps, outputs."""
@@ -196,10 +199,26 @@ class _Lowering:
         return [self.to.emit(ops.Add if isinstance(step, steps.Add) else ops.Subtract, a=a, b=b)]
 
     def rotate(self, index: int, step: steps.Rotate) -> list[int]:
-        """A rotation, or nothing."""
+        """A rotation, or nothing; several of one value at one level are made together, with one decomposition."""
         level, turn = self.assignment.step_levels[index], step.steps % self.circuit.slots
         x = self.operand(Edge(index, 0), level)
-        return [self.to.emit(ops.Rotate, a=x, steps=turn) if turn else x]
+        if turn == 0:
+            return [x]
+        turns = self._turns[step.a, level]
+        if len(turns) == 1:
+            return [self.to.emit(ops.Rotate, a=x, steps=turn)]
+        if (step.a, level) not in self._hoisted:
+            outs = self.to.emit_many(ops.RotateHoisted, len(turns), a=x, steps=tuple(turns))
+            self._hoisted[step.a, level] = dict(zip(turns, outs, strict=True))
+        return [self._hoisted[step.a, level][turn]]
+
+    def _all_turns(self) -> dict[tuple[int, int], list[int]]:
+        """The rotations of each value at each level, as they first come."""
+        found: dict[tuple[int, int], dict[int, None]] = {}
+        for step, level in zip(self.circuit.steps, self.assignment.step_levels, strict=True):
+            if isinstance(step, steps.Rotate) and step.steps % self.circuit.slots:
+                found.setdefault((step.a, level), {})[step.steps % self.circuit.slots] = None
+        return {key: list(turns) for key, turns in found.items()}
 
     def product(self, index: int, step: steps.Multiply | steps.Square) -> list[int]:
         """Multiply, relinearise, rescale."""
