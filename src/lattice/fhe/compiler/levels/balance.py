@@ -1,9 +1,9 @@
 """The scale of values that a last, unrescaled layer reads, against that of its weights: the two share one modulus.
 
-Weights at scale W and values at scale S leave results at S·W, which must fit below the lowest modulus. The results' error
-is about |w|·(N/6)/S from the last rescaling of the values and |x|·√(N/24)/W from rounding the weights: least where the
-two are equal. At the chain's own scale the weights are mostly the coarser ones, so the values' scale is lowered, at the
-linear step or polynomial from which they come, through the squares between.
+Weights at scale W and values at scale S leave results at S·W, which must fit below the lowest modulus. The results'
+error is about |w|·(N/6)/S from the last rescaling of the values and |x|·√(N/24)/W from rounding the weights: least
+where the two are equal. At the chain's own scale the weights are mostly the coarser ones, so the values' scale is
+lowered, at the linear step or polynomial from which they come, through the squares between.
 """
 
 from __future__ import annotations

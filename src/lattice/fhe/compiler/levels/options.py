@@ -41,7 +41,7 @@ class Options:
     goal: Goal = Goal.LATENCY
     max_key_bytes: int | None = None
     shareable: bool = False
-    """Refused: noise that makes a decryption safe to show takes more precision than a program of one-word scales has."""
+    """Refused: noise that makes a decryption safe to show takes more precision than a program has."""
     batch: int | None = None
     margin: float = 2.0
     """How much larger than on the calibration data values may be before they wrap around."""

@@ -29,6 +29,7 @@ QUICK_SECONDS = 1.5
 KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
 """Prices of keys that packing is told, one after another, until a key budget is met."""
 SMALLEST_RING, LARGEST_RING = 11, 16
+LONGEST_JUMP = 4.0
 LEAST_BASE = 10
 """Bits that a base prime has beyond the scale, however small the results."""
 SEARCHABLE = ("model_too_deep", "invalid_parameters", "packing_failed", "parameters_insecure", "level_exhausted")
@@ -189,7 +190,8 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
         if not built:
             break
         missing = min(each.errors.deviation / _allowed(each.errors, options) for each in found[before:])
-        least = scale_bits + log2(missing) - 1.0  # errors fall no faster than scales rise
+        # Errors fall as scales rise, or faster where a polynomial had left its interval: no long jumps.
+        least = scale_bits + min(log2(missing) - 1.0, LONGEST_JUMP)
     if not found:
         raise faults[0]
     return min(found, key=lambda each: rank(each, options))
