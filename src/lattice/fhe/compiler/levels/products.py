@@ -10,19 +10,17 @@ from __future__ import annotations
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.levels.builder import Builder
-from lattice.fhe.compiler.levels.cost import Switch
+from lattice.fhe.compiler.levels.cost import CACHED, Switch
 from lattice.fhe.hal import instructions as ops
 
 READ = 0.8
 """Time of one limb of one diagonal, from memory, in transforms of a limb: measured with 200 MB and more."""
-FEW = 128
-"""Up to so many diagonals the caches help, and this is not looked at."""
 
 
 def is_quicker_over_q(step: steps.Matrix, params: ParameterSet, level: int) -> bool:
     """Whether what is not read outweighs the divisions by P that come on top."""
     terms = sum(len(group) for out in step.terms for group in out)
-    if terms <= FEW:
+    if terms <= CACHED:
         return False
     switch = Switch.at(params, level)
     babies = {(i, b) for out in step.terms for group in out for i, b, _ in group if step.babies[b]}
