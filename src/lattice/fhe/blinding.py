@@ -8,9 +8,9 @@ a result is c1 times a weight, a division gives the weight. So every output gets
 The low bits of the result slots keep the computation's own error, which depends on the weights a little; hiding that
 too would take flooding, and 24 bits of precision (`shareable` programs have them).
 
-All randomness comes from (the provider's secret, the hash of the request, and a tag of everything that the reply depends
-on), so two workers that hold the secret agree bit for bit, nobody else can remove the noise, and no two computations
-share it.
+All randomness comes from (the provider's secret, the hash of the request, and a tag of everything that the reply
+depends on), so two workers that hold the secret agree bit for bit, nobody else can remove the noise, and no two
+computations share it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class Blinding:
         key = hmac.digest(self.provider_secret, b"lattice fhe request tag v1", "sha256")
         mac = Cipher(algorithms.AES256(key), modes.GCM(bytes(12))).encryptor()
         for part in parts:
-            data = part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<u8").reshape(-1).data.cast("B")
+            data = (
+                part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<u8").reshape(-1).data.cast("B")
+            )
             mac.authenticate_additional_data(len(data).to_bytes(16, "big"))
             mac.authenticate_additional_data(data)
         mac.finalize()
@@ -153,12 +155,19 @@ class Blinder:
     def _zero(self, seed: bytes, level: int) -> Residues:
         """((b, a)·u + (e0, e1)) / P over the level's primes: an encryption of zero whose noise is that of rounding."""
         q_moduli, special, n = self.params.q_moduli(level), self.params.special_at(level), self.params.n
-        moduli = (*q_moduli, *special)
-        u = self._small(ternary(KeyStream(seed, Stream.EPHEMERAL), n), moduli)
-        wide = np.empty((2, len(moduli), n), dtype=np.uint64)
-        for number, half in enumerate(self._halves(level)):
-            error = centred_binomial(KeyStream(seed, Stream.ERROR, number), n, self.params.error_eta)
-            wide[number] = self.backend.mul_add(self._small(error, moduli), half, u, moduli)
+        moduli, (b, a), eta = (*q_moduli, *special), self._halves(level), self.params.error_eta
+        u = KeyStream(seed, Stream.EPHEMERAL).words(ternary_words(n))
+        errors = [KeyStream(seed, Stream.ERROR, number).words(n) for number in range(2)]
+        if self.backend.name == "native":
+            e0, e1 = (error.view(np.uint8) for error in errors)
+            half = native.UniformPolynomial(a)
+            wide = native.encrypt_zero(np.ascontiguousarray(b), half, u.view(np.uint8), e0, e1, eta, moduli)
+        else:
+            small = self._small(small_ternary(u, n), moduli)
+            wide = np.empty((2, len(moduli), n), dtype=np.uint64)
+            for number, part in enumerate((b, a)):
+                error = self._small(small_errors(errors[number], eta), moduli)
+                wide[number] = self.backend.mul_add(error, part, small, moduli)
         return self.backend.mod_down(wide, q_moduli, special) if special else wide
 
     def _halves(self, level: int) -> tuple[Residues, Residues]:
@@ -197,31 +206,6 @@ def small_ternary(words: NDArray[np.uint64], n: int) -> NDArray[np.int64]:
 
 def small_errors(words: NDArray[np.uint64], eta: int) -> NDArray[np.int64]:
     """popcount(lowest η bits) − popcount(next η bits) of each word."""
-    mask = np.uint64((1 << eta) - 1)
-    out: NDArray[np.int64] = np.bitwise_count(words & mask).astype(np.int64)
-    out -= np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)
-    return out
-
-
-def ternary(stream: KeyStream, n: int) -> NDArray[np.int64]:
-    """Uniform over {−1, 0, 1}: of each word the 32 two-bit fields from the lowest on, those below 3, less one.
-
-    `keys.sampling` has the same for secrets; an evaluator does not import that package.
-    """
-    shifts = np.arange(0, 64, 2, dtype=np.uint64)
-    found: list[NDArray[np.int64]] = []
-    missing = n
-    while missing > 0:
-        fields = (stream.words(missing // 24 + 8)[:, None] >> shifts & np.uint64(3)).ravel()
-        accepted = fields[fields < 3][:missing].view(np.int64) - 1
-        found.append(accepted)
-        missing -= len(accepted)
-    return np.concatenate(found)
-
-
-def centred_binomial(stream: KeyStream, n: int, eta: int) -> NDArray[np.int64]:
-    """popcount(lowest η bits) − popcount(next η bits) of each word."""
-    words = stream.words(n)
     mask = np.uint64((1 << eta) - 1)
     out: NDArray[np.int64] = np.bitwise_count(words & mask).astype(np.int64)
     out -= np.bitwise_count(words >> np.uint64(eta) & mask).astype(np.int64)

@@ -108,7 +108,11 @@ def _asked(
     evaluation_keys: KeySource | None, public_key: PublicKey, ciphertexts: Sequence[Ciphertext | SeededCiphertext]
 ) -> list[bytes | NDArray[np.uint64]]:
     """All that a client chose."""
-    parts = [str(getattr(evaluation_keys, "id", "")).encode(), public_key.seed, public_key.b]
+    parts: list[bytes | NDArray[np.uint64]] = [
+        str(getattr(evaluation_keys, "id", "")).encode(),
+        public_key.seed,
+        public_key.b,
+    ]
     for x in ciphertexts:
         parts += [x.seed, x.c0] if isinstance(x, SeededCiphertext) else [x.components]
     return parts

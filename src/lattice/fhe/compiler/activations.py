@@ -12,11 +12,14 @@ from lattice.core.errors import LatticeError
 from lattice.fhe.compiler.calibrate import Calibration
 from lattice.fhe.compiler.fitting import Explosion, Fitted, fit_all, levels, polynomial, unfitted
 from lattice.fhe.compiler.graph import Graph, Real
+from lattice.fhe.compiler.operations.sizes import size
 
 __all__ = ["Approximation", "Budget", "Fitted", "approximate", "levels"]
 
 JUDGED = 500
-"""Calibration samples that fitted models are tried on; ranges are read from all."""
+"""Calibration samples that fitted models are tried on, at the most; ranges are read from all."""
+FEWEST, WORK = 32, 1 << 24
+"""At the least, and how many numbers one try may compute: it takes some tenths of a second."""
 MANY = 12
 """Activations from which on all have the same degree: trying each takes too long."""
 PARTS = 8
@@ -29,7 +32,7 @@ class Budget:
 
     output_error: float = 0.05
     """Of the fitted model's results on the calibration samples: root mean square over the results' own spread. At 0.05
-    the MNIST MLP with ReLU decides 9,992 of 10,000 unseen images as before (degrees 27 and 27), at 0.1 9,984 (21, 10)."""
+    the MNIST MLP with ReLU decides 9,992 of 10,000 unseen images as before (degrees 27, 27), at 0.1 9,984 (21, 10)."""
     fit_error: float = 0.5
     """The same of any one activation."""
     margin: float = 0.25
@@ -60,7 +63,9 @@ class _Search:
 
     def __init__(self, graph: Graph, calibration: Calibration, packed: Real, budget: Budget) -> None:
         self.graph, self.seen, self.budget = graph, calibration.observed, budget
-        self.packed = packed[:: -(-len(packed) // JUDGED)]
+        each = sum(size(shape) for shape in graph.shapes().values())
+        count = max(FEWEST, min(JUDGED, WORK // each))
+        self.packed = packed[:: -(-len(packed) // count)]
         self.exact = graph.run(self.packed)
         self.names = [
             node.name for node in graph.nodes if unfitted(node.operation) and polynomial(node.operation) is None
@@ -137,8 +142,8 @@ class _Search:
         return each and tried.output_error <= self.budget.output_error
 
     def _tried(self, degrees: dict[str, int]) -> Approximation:
-        graph, notes = fit_all(self.graph, self.seen, self.packed, degrees, self.budget.margin)
-        difference = graph.run(self.packed) - self.exact
+        graph, notes, results = fit_all(self.graph, self.seen, self.packed, degrees, self.budget.margin)
+        difference = results - self.exact
         error = float(np.sqrt(np.mean(difference * difference))) / (float(np.std(self.exact)) or 1.0)
         return Approximation(graph, tuple(notes), error, tuple(_warnings(notes, error, self.budget)))
 

@@ -99,7 +99,7 @@ def observe(graph: Graph, packed: Real) -> dict[str, Observed]:
                 squares + float(np.vdot(value, value)),
             )
             entries = value.ravel()
-            parts[name].append(entries if entries.size <= share else random.choice(entries, share, replace=False))
+            parts[name].append(entries if entries.size <= share else entries[random.integers(0, entries.size, share)])
     return {
         name: _observed(np.concatenate(parts[name]), bounds[name], len(packed) * size(shapes[name])) for name in shapes
     }

@@ -48,7 +48,7 @@ class ToUnit(Before, frozen=True, tag="to_unit"):
         """On `[batch, features]`. The factor is a power of two, so only the subtraction rounds."""
         if samples.shape[-1:] != (len(self.middle),) or len(self.middle) != len(self.exponents):
             raise LatticeError("input_invalid", f"A sample has {len(self.middle)} features, not {samples.shape[-1]}.")
-        return np.ldexp(samples - np.array(self.middle), np.array(self.exponents))
+        return np.asarray(np.ldexp(samples - np.array(self.middle), np.array(self.exponents)), dtype=np.float64)
 
 
 class After(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="step"):

@@ -44,6 +44,7 @@ from lattice.fhe.compiler.packing.affine import is_affine
 from lattice.fhe.compiler.packing.batch import pack_batch
 from lattice.fhe.compiler.packing.coefficients import compile_linear
 from lattice.fhe.compiler.packing.rows import compile_rows
+from lattice.fhe.compiler.packing.similarity import KEY_BYTES, compile_scores, is_search
 from lattice.fhe.compiler.passes import simplify
 from lattice.fhe.compiler.report_data import StageReport, read_report
 from lattice.fhe.compiler.summary import linear_report, report_of
@@ -107,7 +108,7 @@ def compile(
     with stages.stage("calibrate and fit"):
         front = fit(imported, simple, samples, judged, wanted)
     if is_linear(front.graph, wanted):
-        return _linear(front, samples, judged, wanted, stages)
+        return _linear(front, samples, judged, wanted, stages, machine)
     with stages.stage("pack and assign levels"):
         found = _search(front, samples, wanted, machine)
     with stages.stage("judge accuracy"):
@@ -156,8 +157,15 @@ def is_linear(graph: Graph, options: Options) -> bool:
     return is_affine(graph) and few and not options.shareable and options.log_n is None
 
 
-def _linear(front: Front, samples: Real, judged: Judged, options: Options, stages: Stages) -> Compiled:
-    """One affine map: no evaluation key, one prime."""
+def _linear(
+    front: Front,
+    samples: Real,
+    judged: Judged,
+    options: Options,
+    stages: Stages,
+    machine: Callable[[ParameterSet], Machine],
+) -> Compiled:
+    """One affine map: one prime, and no evaluation key unless it is a search among many rows."""
     model = front.model
     with stages.stage("pack and assign levels"):
         features = prepare(model.before, samples).reshape(len(samples), -1)
@@ -171,21 +179,21 @@ def _linear(front: Front, samples: Real, judged: Judged, options: Options, stage
         }
         if options.batch is not None and options.batch >= MANY_ROWS:
             made = compile_rows(model.graph, rows=options.batch, **given)
+        elif is_search(model.graph):
+            budget = options.max_key_bytes or KEY_BYTES
+            made = compile_scores(model.graph, **given, max_key_bytes=budget)
         else:
             made = compile_linear(model.graph, **given)
     with stages.stage("judge accuracy"):
         deviation = read_report(made.report).totals.error
         accuracy = judged.accuracy(front, samples, deviation, options)
         accuracy_of.require(accuracy, options)
-    calibration = front.calibration
-    client = replace(
-        made.client,
-        feature_shape=model.feature_shape or model.graph.input_shape,
-        low=calibration.low,
-        high=calibration.high,
-    )
+    low, high = ranges(front)
+    shape = model.feature_shape or model.graph.input_shape
+    client = replace(made.client, feature_shape=shape, low=low, high=high)
     draft = replace(made, client=client)
-    return replace(draft, report=linear_report(draft, front, accuracy, options, stages.done).to_dict())
+    report = linear_report(draft, front, accuracy, options, stages.done, machine(draft.params))
+    return replace(draft, report=report.to_dict())
 
 
 # --- all others -------------------------------------------------------------------------------------------
@@ -279,6 +287,19 @@ def client_part(front: Front, found: Found) -> ClientPart:
         found.built.outputs,
         model.after,
         entries // batch,
-        front.calibration.low,
-        front.calibration.high,
+        *ranges(front),
     )
+
+
+def ranges(front: Front) -> tuple[Real, Real]:
+    """The calibrated range of each feature, `[features]` twice.
+
+    Pixels of a channel share theirs: one that was black in all calibration images may well be white.
+    """
+    shape = front.model.feature_shape or front.model.graph.input_shape
+    low, high = (bound.reshape(shape) for bound in (front.calibration.low, front.calibration.high))
+    if len(shape) > 1:
+        axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
+        low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
+        high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
+    return low.ravel().copy(), high.ravel().copy()

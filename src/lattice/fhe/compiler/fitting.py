@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.calibrate import Observed, observe
+from lattice.fhe.compiler.calibrate import MEMORY, Observed
 from lattice.fhe.compiler.chebyshev import Function, fit, interpolate, measured
 from lattice.fhe.compiler.graph import Graph, Node, Operation, Real
 from lattice.fhe.compiler.operations import Activation, Composite, Power, Series
+from lattice.fhe.compiler.operations.sizes import size
 
 ROUNDS = 8
 
@@ -60,9 +62,9 @@ def polynomial(operation: Operation) -> int | None:
 
 def fit_all(
     graph: Graph, seen: Mapping[str, Observed], packed: Real, degrees: Mapping[str, int], margin: float
-) -> tuple[Graph, list[Fitted]]:
+) -> tuple[Graph, list[Fitted], Real]:
     """All nodes fitted; ranges grow where the fitted model's own values leave them. `degrees` by node; polynomials
-    have their own."""
+    have their own. With the results on these samples."""
     ranges = {node.name: _range(seen[node.inputs[0]], margin) for node in graph.nodes if unfitted(node.operation)}
     for _ in range(ROUNDS):
         made = {
@@ -72,11 +74,12 @@ def fit_all(
         }
         nodes = [replace(node, operation=made[node.name][0]) if node.name in made else node for node in graph.nodes]
         result = replace(graph, nodes=tuple(nodes))
-        beyond = _beyond(result, ranges, packed)
+        seen_now, output = _swept(result, packed, {node.inputs[0] for node in graph.nodes if node.name in ranges})
+        beyond = _beyond(result, ranges, seen_now)
         if not beyond:
             break
         ranges.update(beyond)
-    return result, [note for _, note in made.values()]
+    return result, [note for _, note in made.values()], output
 
 
 def unfitted(operation: Operation) -> bool:
@@ -90,27 +93,35 @@ def _range(seen: Observed, margin: float) -> tuple[float, float]:
     return seen.low - margin * width, seen.high + margin * width
 
 
-def _beyond(graph: Graph, ranges: dict[str, tuple[float, float]], packed: Real) -> dict[str, tuple[float, float]]:
-    """Intervals that the fitted model leaves on its own calibration samples, and what they must be."""
-    try:
+def _swept(graph: Graph, packed: Real, names: Iterable[str]) -> tuple[dict[str, tuple[float, float]], Real]:
+    """The least and greatest of some values, and the results, in batches of bounded memory."""
+    step = max(1, MEMORY // (8 * sum(size(shape) for shape in graph.shapes().values())))
+    seen = dict.fromkeys(names, (math.inf, -math.inf))
+    results = []
+    for start in range(0, len(packed), step):
         with np.errstate(all="ignore"):
-            seen = observe(graph, packed)
-    except LatticeError:
-        raise Explosion from None
+            values = graph.trace(packed[start : start + step])
+        for name, (low, high) in seen.items():
+            seen[name] = min(low, float(values[name].min())), max(high, float(values[name].max()))
+        results.append(values[graph.output])
+    output = np.concatenate(results)
+    if not (np.all(np.isfinite(output)) and np.all(np.isfinite(list(seen.values())))):
+        raise Explosion
+    return seen, output
+
+
+def _beyond(
+    graph: Graph, ranges: Mapping[str, tuple[float, float]], seen: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Intervals that the fitted model leaves on its own calibration samples, and what they must be."""
     wider = {}
     for node in graph.nodes:
         if node.name in ranges:
-            (low, high), now = ranges[node.name], seen[node.inputs[0]]
-            if now.low < low or now.high > high:
-                wider[node.name] = (min(low, now.low * 1.05), max(high, now.high * 1.05))
-                wider[node.name] = _around(wider[node.name], now)
+            (low, high), (least, greatest) = ranges[node.name], seen[node.inputs[0]]
+            if least < low or greatest > high:
+                room = 0.05 * (greatest - least)
+                wider[node.name] = min(low, least - room), max(high, greatest + room)
     return wider
-
-
-def _around(interval: tuple[float, float], now: Observed) -> tuple[float, float]:
-    """The interval with what was seen well inside, whatever the signs are."""
-    width = 0.05 * (now.high - now.low)
-    return min(interval[0], now.low - width), max(interval[1], now.high + width)
 
 
 def _fit_node(node: Node, seen: Observed, interval: tuple[float, float], degree: int) -> tuple[Series, Fitted]:

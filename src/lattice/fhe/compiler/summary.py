@@ -12,6 +12,7 @@ from lattice.fhe.compiler import describe
 from lattice.fhe.compiler.accuracy import Accuracy
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.front import Front
+from lattice.fhe.compiler.levels.cost import Machine, estimate
 from lattice.fhe.compiler.levels.options import Options
 from lattice.fhe.compiler.levels.search import Found
 from lattice.fhe.compiler.report_data import (
@@ -50,13 +51,21 @@ def report_of(
 
 
 def linear_report(
-    compiled: Compiled, front: Front, accuracy: Accuracy, options: Options, stages: Sequence[StageReport]
+    compiled: Compiled,
+    front: Front,
+    accuracy: Accuracy,
+    options: Options,
+    stages: Sequence[StageReport],
+    machine: Machine,
 ) -> Report:
     """Of a linear model, whose packing has reported its one layer."""
     made = read_report(compiled.report)
+    program = compiled.program
+    time = round(estimate(program, ("all",) * len(program.instructions), machine).seconds * 1e3, 4)
     common = _common(front, accuracy, options, stages)
     warnings = (*made.warnings, *_warnings(front, accuracy, options))
-    report = replace(common, layers=made.layers, totals=made.totals, warnings=warnings)
+    layers = tuple(replace(layer, time_ms=time / len(made.layers)) for layer in made.layers)
+    report = replace(common, layers=layers, totals=replace(made.totals, time_ms=time), warnings=warnings)
     return completed(with_fields(compiled, report=report.to_dict()))
 
 

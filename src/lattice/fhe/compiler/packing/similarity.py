@@ -54,6 +54,7 @@ SUM_BLOCKS = 64
 """Blocks in one instruction: enough that the rotated queries are read from cache."""
 ANYTHING = 1e30
 """The range of a query that is brought to length 1: every direction is fine."""
+SEARCH_REPLIES, SMALL_RING = 16, 2048
 METRICS = ("dot", "cosine", "euclidean")
 
 
@@ -126,6 +127,13 @@ def compile_similarity(
     width = rows.shape[1]
     made = _compile(model, (width,), low, high, before, after, largest, max_key_bytes)
     return replace(made, client=_of_any_length(made.client)) if metric == "cosine" else made
+
+
+def is_search(graph: Graph) -> bool:
+    """Whether a linear graph has so many outputs that replies in coefficients (N numbers for N/features results) would
+    be larger than rotation keys are: a nearest-neighbour model, a projection to thousands of classes."""
+    features, outputs = prod(graph.input_shape), prod(graph.output_shape)
+    return features <= MAX_WIDTH and features * outputs > SEARCH_REPLIES * SMALL_RING
 
 
 def compile_scores(

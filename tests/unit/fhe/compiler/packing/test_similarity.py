@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.compiler.compile import compile
+from lattice.fhe.compiler.importers.imported import Imported
 from lattice.fhe.compiler.packing.similarity import (
     compile_encrypted_similarity,
     compile_scores,
     compile_similarity,
+    is_search,
     key_bytes,
     search_parameters,
 )
@@ -82,6 +85,18 @@ def test_a_graph_of_many_outputs_is_a_search() -> None:
     model = compile_scores(graph, low=low, high=high)
     samples = np.random.default_rng(2).uniform(low, high, (1, 6))
     assert np.abs(Session(model).run(samples).values - graph.run(samples)).max() < 1e-3
+
+
+def test_a_linear_model_of_many_outputs_is_compiled_as_a_search() -> None:
+    few, many = random_linear(30, 3)[0], random_linear(30, 1200)[0]
+    assert (is_search(few), is_search(many)) == (False, True)
+    samples = np.random.default_rng(3).normal(size=(40, 30))
+    model = compile(Imported(many, feature_shape=(30,)), samples)
+    assert model.keys
+    assert len(model.client.outputs) == 1
+    wanted = many.run(samples[:1])
+    found = Session(model).run(samples[:1]).values
+    assert np.abs(found - wanted).max() < 12 * model.report["totals"]["error"]
 
 
 def test_keys_stay_within_the_budget() -> None:

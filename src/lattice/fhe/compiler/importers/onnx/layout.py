@@ -14,6 +14,8 @@ from lattice.fhe.compiler.operations.sizes import LARGEST_TENSOR, bounded, refus
 
 def flatten(build: Builder, call: Call) -> Value:
     tensor = call.tensor()
+    if tensor.after:
+        return tensor  # results have one axis for the client, whatever the model calls it
     axis = int(call.attributes.get("axis", 1))
     place = axis + len(tensor.shape) + 1 if axis < 0 else axis
     if place == 1:
@@ -25,6 +27,8 @@ def flatten(build: Builder, call: Call) -> Value:
 
 def reshape(build: Builder, call: Call) -> Value:
     tensor = call.tensor()
+    if tensor.after:
+        return tensor  # results have one axis for the client, whatever the model calls it
     target = call.integers("shape", 1)
     if target is None:
         raise refusal("it has no shape.")
@@ -48,6 +52,8 @@ def _sample_shape(target: Shape, entries: int, batch: int) -> Shape:
 
 def squeeze(build: Builder, call: Call) -> Value:
     tensor = call.tensor()
+    if tensor.after:
+        return tensor
     axes = call.integers("axes", 1)
     rank = len(tensor.shape) + 1
     places = {i for i, n in enumerate(tensor.shape, 1) if n == 1} if axes is None else {axis_of(a, rank) for a in axes}
@@ -58,6 +64,8 @@ def squeeze(build: Builder, call: Call) -> Value:
 
 def unsqueeze(build: Builder, call: Call) -> Value:
     tensor, axes = call.tensor(), call.integers("axes", 1) or ()
+    if tensor.after:
+        return tensor
     rank = len(tensor.shape) + 1 + len(axes)
     places = {axis_of(axis, rank) for axis in axes}
     extents = iter(tensor.shape)
