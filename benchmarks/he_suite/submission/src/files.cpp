@@ -1,6 +1,7 @@
 #include "files.hpp"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -82,6 +83,23 @@ Workload::Workload(int size) {
 std::string Workload::bundle(const std::string& name) const {
     const char* folder = std::getenv("LATTICE_SUITE_BUNDLES");
     return std::string(folder != nullptr ? folder : "submission/bundles") + "/" + packing_ + "/" + name + ".bundle";
+}
+
+void use_huge_pages(std::size_t bytes) {
+#if defined(__GLIBC__)
+    // All of malloc from one heap that is never given back, and of that heap the pages that come next are huge.
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, -1);
+    constexpr std::size_t kHuge = std::size_t{2} << 20;
+    void* block = std::malloc(bytes);
+    if (block == nullptr) return;
+    const auto start = (reinterpret_cast<std::uintptr_t>(block) + kHuge - 1) / kHuge * kHuge;
+    const auto end = (reinterpret_cast<std::uintptr_t>(block) + bytes) / kHuge * kHuge;
+    if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+    std::free(block);
+#else
+    static_cast<void>(bytes);
+#endif
 }
 
 int run_step(int argc, char** argv, void (*step)(const Workload&)) {

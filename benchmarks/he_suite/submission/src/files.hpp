@@ -34,6 +34,7 @@ class Workload {
   public:
     explicit Workload(int size);  // std::invalid_argument unless 0 … 3
 
+    bool is_batch() const { return packing_ == "batch"; }
     std::string bundle(const std::string& name) const;  // of this size's model
     std::string pixels() const { return "datasets/" + name_ + "/intermediate/test_pixels.txt"; }
     std::string inputs() const { return io() + "intermediate/features.bin"; }
@@ -50,6 +51,10 @@ class Workload {
 
     std::string name_, packing_;
 };
+
+// Memory that this process will take soon, up to `bytes`, comes in huge pages where the system has them: a fresh small
+// page costs more than most of what is done with it.
+void use_huge_pages(std::size_t bytes);
 
 // The body of every executable: its one argument is the size; exceptions become a line on stderr and status 1.
 int run_step(int argc, char** argv, void (*step)(const Workload&));

@@ -5,8 +5,11 @@
 
 namespace {
 
+constexpr std::size_t kSingleBytes = std::size_t{96} << 20, kBatchBytes = std::size_t{640} << 20;
+
 void compute(const suite::Workload& workload) {
     const suite::Clock all;
+    suite::use_huge_pages(workload.is_batch() ? kBatchBytes : kSingleBytes);
     suite::Server server(workload);
     const double model = all.ms();
     server.load_keys(workload);
