@@ -67,7 +67,9 @@ def write(compiled: Compiled, folder: Path) -> None:
 def _require_simple(part: ClientPart) -> None:
     """What the executables do besides cryptography is a gather, a mean and the choice of the largest."""
     if part.before or len(part.after) != 1 or not isinstance(part.after[0], ArgMax):
-        raise LatticeError("program_invalid", "The suite's client knows models without preparation that end in a choice.")
+        raise LatticeError(
+            "program_invalid", "The suite's client knows models without preparation that end in a choice."
+        )
     if any(packed.encoding is not Encoding.SLOTS for packed in (*part.inputs, *part.outputs)):
         raise LatticeError("program_invalid", "The suite's client packs slots only.")
 
@@ -118,4 +120,3 @@ def _write(path: Path, sections: dict[Section, Words]) -> None:
         for section, words in sorted(sections.items()):
             file.seek(places[section])
             file.write(words.astype("<u8", copy=False).tobytes())
-

@@ -20,9 +20,7 @@ SOURCE = "https://github.com/fhe-benchmarking/ml-inference.git"
 PARTS = ("harness", "scripts", "requirements.txt", "LICENSE.md")
 NAMES = ("single", "small", "medium", "large")
 """The harness's names of its sizes."""
-MNIST_FILES = tuple(
-    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-)
+MNIST_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
 class HarnessUnavailableError(RuntimeError):
@@ -83,8 +81,8 @@ def interpreter(given: Path | None, cache: Path) -> Path:
     found = given or cache / "venv" / "bin" / "python3"
     if not found.exists():
         raise HarnessUnavailableError(
-            f"{found} is not there. Make it: {sys.executable} -m venv {cache / 'venv'} && {cache / 'venv'}/bin/pip install "
-            f"-r {cache / 'ml-inference'}/requirements.txt; or name an interpreter with --python."
+            f"{found} is not there. Make it: {sys.executable} -m venv {cache / 'venv'}, then {cache / 'venv'}/bin/pip "
+            f"install -r {cache / 'ml-inference'}/requirements.txt; or name an interpreter with --python."
         )
     done = subprocess.run([str(found), "-c", "import torch, torchvision, absl, numpy"], capture_output=True, text=True)
     if done.returncode:

@@ -1,8 +1,8 @@
-"""Runs HomomorphicEncryption.org's MNIST harness on our executables: `python -m benchmarks.he_suite.run --json out.json`.
+"""Runs HomomorphicEncryption.org's MNIST harness on us: `python -m benchmarks.he_suite.run --json out.json`.
 
-The harness times every executable as a process of its own and decides whether the labels are right. A row has its time
-of `server_encrypted_compute` (`ours_ms`, medians over the runs; the process's start, keys, evaluation, blinding, files),
-what that process says of its own evaluation, and figures that others published. Everything is pinned to one core.
+The harness times every executable as a process of its own and decides whether the labels are right. A row has its
+time of `server_encrypted_compute` (`ours_ms`, medians over the runs; start, keys, evaluation, blinding, files), what
+that process says of its own evaluation, and figures that others published. Everything is pinned to one core.
 """
 
 from __future__ import annotations

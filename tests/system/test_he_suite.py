@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
 from benchmarks.he_suite import bundle, checkout
 from benchmarks.he_suite import run as suite_run
+from numpy.typing import NDArray
+
 from lattice.core.errors import LatticeError
 from lattice.fhe.blinding import SLOT_NOISE, Blinder, Blinding
 from lattice.fhe.ckks.ciphertext import Ciphertext
