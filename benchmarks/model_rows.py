@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from lattice.fhe.run import Blinding, client_keys, decrypt, encrypt, evaluate, prepare, request_hash
 from numpy.typing import NDArray
 
 from benchmarks.model_workloads import WORKLOADS, Workload
 from lattice.fhe.ckks.security import max_log_qp
 from lattice.fhe.compiler.compiled import Compiled
+from lattice.fhe.run import Blinding, client_keys, decrypt, encrypt, evaluate, prepare, request_hash
 from lattice.fhe.serialise.ciphertexts import encode_ciphertext
 from lattice.fhe.serialise.keys import encode_evaluation_keys
 

@@ -1,4 +1,4 @@
-"""Writes the generated pages and the picture, and puts the snippets' files into the pages that show them.
+"""Writes the generated pages and the pictures, and puts the snippets' files into the pages that show them.
 
 `python -m scripts.generate_docs` writes; with `--check` it writes nothing and fails where a page is stale.
 """
@@ -15,6 +15,7 @@ from unittest import mock
 import structlog
 
 from scripts.draw_flow import svg
+from scripts.draw_report import svg as report_svg
 from scripts.pages import cli, errors, model_operators, relay, rest, sdk, settings, snippets
 from scripts.pages.places import DOCS, ROOT
 
@@ -47,6 +48,7 @@ def current() -> dict[Path, str]:
         pages = {DOCS / "reference" / name: make() for name, make in GENERATED.items()}
     pages |= {path: snippets.filled(path.read_text("utf-8")) for path in written_pages()}
     pages[DOCS / "pictures" / "flow.svg"] = svg()
+    pages[DOCS / "pictures" / "report.svg"] = report_svg()
     return pages
 
 

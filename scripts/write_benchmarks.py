@@ -55,6 +55,15 @@ ours; peers do not thread one operation); the median of each counts. `ratio` is 
 what the butterflies or the bytes of an operation cost at this machine's measured speed. Left out: {left_out}.
 """
 
+_MODELS = """
+## Trained models, encrypted
+
+The server's part of one query: seeds expanded, the program run, the result blinded; medians on one core, each
+workload and each peer in a process of its own, with the same weights on the same held-out samples. `error` is the
+largest in a score. Accuracy is that of encrypted runs on {samples:,} held-out samples at the most, beside the model
+in the clear on the same. Compiling, [training and data](how-to/run-encrypted-models.md) are apart.{left_out}
+"""
+
 
 def main() -> None:
     """Read the document named on the command line and write the page."""
@@ -66,6 +75,8 @@ def main() -> None:
     parts += [_START, _start(report["cold-start"], report["footprint"])]
     if "fhe" in report:
         parts += [_FHE.format(left_out="; ".join(report["fhe"]["left_out"])), _fhe(report["fhe"])]
+    if "models" in report:
+        parts += [_models_head(report["models"]), _models(report["models"])]
     PAGE.write_text("\n".join(part.strip("\n") + "\n" for part in parts))
 
 
@@ -155,6 +166,57 @@ def _fhe(report: dict[str, Any]) -> str:
     settings = sorted({setting["backend"] for setting in report["settings"]})
     findings = "\n".join(f"- {finding}" for finding in report["findings"])
     return f"Backend: {'; '.join(settings)}.\n\n{table}\n{findings}\n"
+
+
+def _models_head(report: dict[str, Any]) -> str:
+    samples = max(row["accuracy_samples"] for row in report["rows"])
+    left_out = f" Left out: {'; '.join(report['left_out'])}." if report["left_out"] else ""
+    return _MODELS.format(samples=samples, left_out=left_out)
+
+
+def _models(report: dict[str, Any]) -> str:
+    columns = (
+        "workload",
+        "ours ms",
+        "encrypt / decrypt ms",
+        "peer",
+        "peer ms",
+        "ratio",
+        "key MB, ours / peer",
+        "query KB, ours / peer",
+        "weights MB",
+        "error, ours / peer",
+        "accuracy, encrypted / clear",
+        "log2(QP), bound",
+    )
+    table = _table(columns, (_model_row(row) for row in report["rows"]))
+    findings = "\n".join(f"- {finding}" for finding in report["findings"])
+    return f"{table}\n{findings}\n"
+
+
+def _model_row(row: dict[str, Any]) -> tuple[str, ...]:
+    peer = row.get("peer")
+    ratio = row["peer_ms"] / row["ours_ms"] if peer else None
+    many = f" ({row['rows_per_second']:,} rows/s)" if row["rows"] > 1000 else ""
+    return (
+        row["title"],
+        f"{row['ours_ms']:.2f}{many}",
+        f"{row['encrypt_ms']:.2f} / {row['decrypt_ms']:.2f}",
+        peer or "",
+        _number(row["peer_ms"], ".1f"),
+        _number(ratio, ".1f"),
+        _pair(row, "key_bytes", ".1f", 1e6),
+        _pair(row, "ciphertext_bytes", ".0f", 1e3),
+        f"{row['weight_bytes'] / 1e6:.1f}",
+        _pair(row, "max_error", ".0e"),
+        f"{row['accuracy']:.2%} / {row['plain_accuracy']:.2%}",
+        f"{row['log_qp']:.0f}, {row['log_qp_bound']}",
+    )
+
+
+def _pair(row: dict[str, Any], name: str, form: str, unit: float = 1) -> str:
+    peer = row.get(f"peer_{name}")
+    return _number(row[name], form, unit) + (f" / {_number(peer, form, unit)}" if peer is not None else "")
 
 
 def _number(value: Any, form: str, unit: float = 1) -> str:

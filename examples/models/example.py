@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from examples.models.data.dataset import Dataset
@@ -32,6 +32,8 @@ class Example:
     data: Callable[[], Dataset]
     options: dict[str, Any] = field(default_factory=dict)
     """Of the compiler."""
+    threshold: ClassVar[float] = 0.5
+    """Of the one result, where a model has but one."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -71,8 +73,9 @@ class Example:
         parts = [samples[k : k + 500].astype(np.float32) for k in range(0, len(samples), 500)]
         return np.concatenate([np.asarray(evaluator.run(None, {"input": part})[0]) for part in parts])
 
-    def labels(self, values: Real, threshold: float = 0.5) -> NDArray[np.int64]:
-        """The label of every sample: the largest score, or whether the one probability is above the threshold."""
+    def labels(self, values: Real, threshold: float | None = None) -> NDArray[np.int64]:
+        """The label of every sample: the largest score, or whether the one result is above the threshold."""
+        threshold = self.threshold if threshold is None else threshold
         return (values[:, 0] > threshold).astype(np.int64) if values.shape[1] == 1 else values.argmax(axis=1)
 
     def imported(self) -> Imported:
@@ -81,7 +84,7 @@ class Example:
         from lattice.fhe.compiler.importers.load import load
 
         found, labels = load(self.onnx), self.data().labels
-        choice = Threshold(0.5, labels) if found.graph.output_shape == (1,) else ArgMax(labels)
+        choice = Threshold(self.threshold, labels) if found.graph.output_shape == (1,) else ArgMax(labels)
         return replace(found, after=(*found.after, choice))
 
     def compile(self, **options: Any) -> Compiled:

@@ -3,6 +3,7 @@
 #include "bind/arrays.hpp"
 #include "hal/conversion.hpp"
 #include "hal/division.hpp"
+#include "hal/encoding.hpp"
 #include "hal/scratch.hpp"
 #include "ring/permutation.hpp"
 
@@ -211,6 +212,29 @@ Output mod_down(const Input& x, const Moduli& kept, const Moduli& dropped) {
     return out;
 }
 
+using Reals = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
+
+// Slots [count, N/2] to ([count, limbs, N] in NTT form, the largest coefficient).
+std::pair<Output, double> encode(const Reals& real, const Reals& imaginary, double scale, const Reals& twiddles,
+                                 const Moduli& moduli) {
+    const bool fits = real.ndim() == 2 && imaginary.ndim() == 2 && real.shape(0) == imaginary.shape(0) &&
+                      real.shape(1) == imaginary.shape(1) && real.shape(1) >= 4 && !moduli.empty() &&
+                      twiddles.size() == 2 * (real.shape(1) - 1);
+    if (!fits) throw std::invalid_argument("expected two arrays [count, slots] and 2·(slots − 1) twiddle factors");
+    const std::size_t n = 2 * real.shape(1);
+    const int log_n = log2_of(n);
+    Output out = new_array({real.shape(0), moduli.size(), n});
+    u64* to = out.data();
+    const double *re = real.data(), *im = imaginary.data(), *w = twiddles.data();
+    const std::size_t count = real.shape(0);
+    double largest = 0.0;
+    {
+        nb::gil_scoped_release release;
+        largest = encode_slots(tables_here(moduli, log_n), to, re, im, count, scale, w);
+    }
+    return {out, largest};
+}
+
 }  // namespace
 
 void bind_primitives(nb::module_& m) {
@@ -229,6 +253,8 @@ void bind_primitives(nb::module_& m) {
     m.def("convert", &convert, nb::arg("x").noconvert(), "source"_a, "target"_a);
     m.def("mod_up", &mod_up, nb::arg("x").noconvert(), "source"_a, "target"_a);
     m.def("mod_down", &mod_down, nb::arg("x").noconvert(), "kept"_a, "dropped"_a);
+    m.def("encode", &encode, nb::arg("real").noconvert(), nb::arg("imaginary").noconvert(), "scale"_a,
+          nb::arg("twiddles").noconvert(), "moduli"_a);
     m.def("root", [](u64 q, std::size_t n) { return ntt_table(q, log2_of(n)).root; }, "q"_a, "n"_a);
 }
 

@@ -116,6 +116,10 @@ struct Kernels {
     void (*add_permuted)(u64* dst, const Addend& src, const Factor* factor, std::size_t start, std::size_t length,
                          const Modulus& m);
 
+    void (*embed_slots)(double* real, double* imaginary, int log_slots, const double* twiddles);
+    double (*round_reals)(double* x, std::size_t n, double unit, double scale);
+    void (*residues_of_reals)(u64* dst, const double* x, std::size_t n, double largest, const Modulus& m);
+
     int (*leaf_log)(int log_n);
     Factor (*encode)(u64 w, const Modulus& m);
     int radix_bits;      // sums of products come out of "finish" divided by 2^radix_bits

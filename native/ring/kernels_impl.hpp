@@ -2,6 +2,7 @@
 // instruction set; everything here has internal linkage, so that no such code can leak into portable files.
 #pragma once
 
+#include "ring/embedding.hpp"
 #include "ring/fused.hpp"
 #include "ring/kernels.hpp"
 #include "ring/ntt.hpp"
@@ -41,6 +42,9 @@ constexpr Kernels make_kernels() {
     k.leaf_to_quotient = leaf_to_quotient<V>;
     k.to_lazies = to_lazies<V>;
     k.gadget = gadget<V>;
+    k.embed_slots = embed_slots<V>;
+    k.round_reals = round_reals<V>;
+    k.residues_of_reals = residues_of_reals<V>;
     k.leaf_log = leaf_log;
     k.encode = V::encode;
     k.radix_bits = V::kRadixBits;

@@ -53,7 +53,7 @@ PRINTS = {
 }
 """The snippets that talk to a gateway, and what each must print. The others have tests of their own."""
 
-APART = {"pair_mint.py", "pair_verify.py", "offline_local.py"}
+APART = {"pair_mint.py", "pair_verify.py", "offline_local.py", "compile_model.py", "run_compiled_model.py"}
 
 
 # --- what is written ------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_every_header_is_documented() -> None:
 
 def test_every_snippet_is_shown_and_run() -> None:
     shown = {name for page in written_pages() for name in named(page.read_text("utf-8"))}
-    files = {str(path.relative_to(docs.ROOT)) for folder in (SNIPPETS, EXAMPLES) for path in folder.iterdir()}
+    files = {str(path.relative_to(docs.ROOT)) for folder in (SNIPPETS, EXAMPLES) for path in folder.glob("*.*")}
     assert shown == {name for name in files if not name.endswith(".pyc") and "__pycache__" not in name}
     assert {path.name for path in SNIPPETS.glob("*.py")} == set(PRINTS) | APART
 
@@ -196,6 +196,15 @@ def test_encrypted_example_runs() -> None:
     assert done.returncode == 0, done.stderr
     encrypted, clear = re.findall(r"[+-]\d\.\d{6}|[+-]\d\d\.\d{6}", done.stdout)
     assert abs(float(encrypted) - float(clear)) < 1e-4
+
+
+def test_a_model_compiles_and_runs_as_the_page_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = docs.run_script(SNIPPETS / "compile_model.py", {})
+    clear, encrypted = re.findall(r"0\.\d{3}", printed)
+    assert abs(float(clear) - float(encrypted)) < 0.01
+    predicted, truth = re.findall(r"\d", docs.run_script(SNIPPETS / "run_compiled_model.py", {}))
+    assert predicted == truth
 
 
 @on_stage

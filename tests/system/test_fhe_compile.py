@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +145,15 @@ def test_calibration_samples_are_checked(wrong: object) -> None:
     with pytest.raises(LatticeError) as caught:
         compile_model(mlp(), wrong)
     assert caught.value.code == "calibration_invalid"
+
+
+def test_pixels_share_a_range_and_columns_do_not() -> None:
+    """A pixel that calibration saw black only is no reason for a warning, a column beyond its own range is."""
+    image = replace(mlp(), feature_shape=(2, 4, 4))
+    seen = samples() * np.where(np.arange(32) == 5, 0.0, 1.0)
+    flat, pixels = compile_model(mlp(), seen).client, compile_model(image, seen.reshape(-1, 2, 4, 4)).client
+    assert flat.high[5] == flat.low[5] == 0.0
+    assert pixels.high[5] == pixels.high[:16].max() > 0.9
 
 
 def test_stages_are_told_as_they_happen() -> None:

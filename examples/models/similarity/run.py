@@ -24,7 +24,7 @@ class Search(Example):
         """Cosines with every row."""
         return samples @ self.data().train.T
 
-    def labels(self, values: Real, threshold: float = 0.5) -> NDArray[np.int64]:
+    def labels(self, values: Real, threshold: float | None = None) -> NDArray[np.int64]:
         """The digit of the nearest row."""
         return self.data().train_labels[values.argmax(axis=1)]
 

@@ -18,6 +18,7 @@ _EXTRAS = {
     "gateway": ("fastapi", "sqlalchemy", "uvloop"),
     "llama": ("xllamacpp",),
     "encrypted": ("numpy",),
+    "convert": ("onnx",),
     "postgres": ("psycopg",),
 }
 

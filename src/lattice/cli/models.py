@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lattice.cli.model_data import Data
+    from lattice.fhe.compiler.check import CheckReport
     from lattice.fhe.compiler.compiled import Compiled
-    from lattice.fhe.compiler.importers.imported import Imported
     from lattice.fhe.compiler.levels.options import Options
 
 
@@ -41,63 +41,40 @@ def check(model: str, /, *, common: Local = DEFAULT) -> None:
         An ONNX file. (A scikit-learn model's file can run code: compile such a model from Python.)
     """
     with common.session():
-        from lattice.core.errors import LatticeError
-        from lattice.fhe.compiler.importers.load import load
+        from lattice.fhe.compiler.check import check as examine
 
-        try:
-            answer = _accepted(load(Path(model)))
-        except LatticeError as error:
-            if "unsupported" not in error.details:
-                raise
-            answer = {"compilable": False, "unsupported": error.details["unsupported"]}
-        answer = {"model": model, **answer}
-        show(answer, common.json, lambda out: _print_check(out, answer))
-        if not answer["compilable"]:
+        found = examine(Path(model))
+        answer = {"model": model, **found.to_dict()}
+        show(answer, common.json, lambda out: _print_check(out, model, found))
+        if not found.supported:
             raise SystemExit(EXIT_FAILED)
 
 
-def _accepted(imported: Imported) -> dict[str, Any]:
-    from lattice.fhe.compiler import catalogue
-
-    operators = []
-    for name, count in sorted(imported.operators.items()):
-        row = catalogue.find("onnx", name) or catalogue.find("ai.onnx.ml", name)
-        operators.append(
-            {
-                "operator": name,
-                "count": count,
-                "where": str(row.support) if row else "encrypted",
-                "limits": row.limits if row else "",
-            }
-        )
-    return {
-        "compilable": True,
-        "input_shape": list(imported.feature_shape or imported.graph.input_shape),
-        "output_shape": list(imported.graph.output_shape),
-        "operators": operators,
-        "client_before": [type(step).__name__ for step in imported.before],
-        "client_after": [type(step).__name__ for step in imported.after],
-    }
-
-
-def _print_check(out: Console, answer: dict[str, Any]) -> None:
+def _print_check(out: Console, model: str, found: CheckReport) -> None:
     from rich.text import Text
 
-    if not answer["compilable"]:
-        out.print(Text(f"{answer['model']} cannot run encrypted as it is:", style="bold red"))
-        for finding in answer["unsupported"]:
-            nodes = ", ".join(finding["nodes"][:8])
-            out.print(Text(f"  {finding['operator']} ({finding['count']}×: {nodes}): {finding['reason']}"))
-            if finding["instead"]:
-                out.print(Text(f"    instead: {finding['instead']}", style="dim"))
+    if not found.supported:
+        out.print(Text(f"{model} cannot run encrypted as it is:", style="bold red"))
+        for each in found.unsupported:
+            nodes = ", ".join(each.nodes[:8])
+            out.print(Text(f"  {each.operator} ({each.count}×: {nodes}): {each.reason}"))
+            if each.instead:
+                out.print(Text(f"    instead: {each.instead}", style="dim"))
+        if not found.unsupported:
+            out.print(Text(f"  {found.message}"))
         return
-    shapes = f"{answer['input_shape']} → {answer['output_shape']}"
-    out.print(Text(f"{answer['model']} can run encrypted: {shapes}", style="bold green"))
-    rows = [(entry["operator"], str(entry["count"]), entry["where"], entry["limits"]) for entry in answer["operators"]]
+    shape = "×".join(map(str, found.features))
+    out.print(Text(f"{model} can run encrypted: {shape} features, {found.results} results", style="bold green"))
+    rows = [(each.name, str(each.count), each.support, each.limits) for each in found.operators]
     table(out, ("operator", "count", "where", "limits"), rows)
-    for place in ("before", "after"):
-        if steps := answer[f"client_{place}"]:
-            out.print(Text(f"the client does {place}wards, in the clear: {', '.join(steps)}"))
+    out.print(Text(f"\n{found.parameters:,} numbers in these layers, about {found.depth} multiplications in a row:"))
+    for layer in found.layers:
+        out.print(Text(f"  {layer}"))
+    for place, steps in (("before encryption", found.before), ("after decryption", found.after)):
+        if steps:
+            out.print(Text(f"The client does, {place}: {', '.join(steps)}."))
+    for suggestion in found.suggestions:
+        out.print(Text(suggestion, style="yellow"))
 
 
 @Parameter(name="*")

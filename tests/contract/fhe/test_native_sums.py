@@ -4,15 +4,19 @@ primes on both sides of every limit of the instruction sets."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from lattice.core.errors import LatticeError
+from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.hal import composites
 from lattice.fhe.hal.native import NativeBackend
 from lattice.fhe.hal.reference import ReferenceBackend
 from lattice.fhe.ring.modulus import Residues
 from lattice.fhe.ring.primes import find_primes
+from tests.support.encrypted import tiny_parameters
 
 native = pytest.importorskip("lattice.fhe._native")
 REFERENCE = ReferenceBackend()
@@ -117,3 +121,30 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     for call in bad:
         with pytest.raises(ValueError, match=r"\w"):
             call()
+
+
+@pytest.mark.parametrize("log_n", [3, 6, 10, 13])
+@pytest.mark.parametrize("scale", [2.0**20, 2.0**40, 3.0**30, 2.0**60])
+def test_slots_are_encoded_to_the_bits_of_numpy(isa: str, log_n: int, scale: float) -> None:
+    """Small coefficients, ones beyond a prime, beyond 2^51, and beyond 2^62, where numpy's way is taken."""
+    params = tiny_parameters(log_n, scale_bits=30)
+    rng = np.random.default_rng(log_n)
+    values = rng.uniform(-1, 1, (5, params.slots)) + 1j * rng.uniform(-1, 1, (5, params.slots))
+    values[1] = values[1].real
+    values[2] = 0.0
+    values[3, 1:] = 0.5
+    moduli = params.digit_plan(3).moduli
+    for size in (1.0, 2.0**-8, 8.0):
+        wanted = Encoder(params).encode_over(values * size, Fraction(scale), moduli)
+        assert np.array_equal(
+            Encoder(params, NativeBackend()).encode_over(values * size, Fraction(scale), moduli), wanted
+        )
+
+
+def test_values_without_room_are_refused_like_numpy_does() -> None:
+    params = tiny_parameters(6)
+    for encoder in (Encoder(params), Encoder(params, NativeBackend())):
+        with pytest.raises(LatticeError, match="has room for"):
+            encoder.encode_over(np.full(32, 2.0**60), Fraction(2**60), params.q_moduli(0))
+        with pytest.raises(LatticeError, match="infinite"):
+            encoder.encode_over(np.full(32, np.nan), Fraction(2**60), params.q_moduli(0))

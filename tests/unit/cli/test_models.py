@@ -88,9 +88,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_check_says_yes_with_the_operators(cli: Cli, folder: Path) -> None:
     found = cli.json("check", str(folder / "tiny.onnx"))
-    assert found["compilable"] is True
-    assert (found["input_shape"], found["output_shape"]) == ([FEATURES], [CLASSES])
-    assert {entry["operator"]: entry["count"] for entry in found["operators"]} == {"Gemm": 2, "Mul": 1}
+    assert found["supported"] is True
+    assert (found["features"], found["results"], found["depth"]) == ([FEATURES], CLASSES, 3)
+    assert {entry["name"]: entry["count"] for entry in found["operators"]} == {"Gemm": 2, "Mul": 1}
     code, out, _ = cli("check", str(folder / "tiny.onnx"))
     assert code == 0
     assert "can run encrypted" in out

@@ -44,7 +44,8 @@ def integral_residues(x: Reals, moduli: Sequence[int]) -> Residues:
 
 
 class Encoder:
-    """Encodes for one set of parameters. `transforms` is any backend; numpy unless given."""
+    """Encodes for one set of parameters. `transforms` is any backend; numpy unless given. One that has `encode_slots`
+    does the whole way from slots, to the same bits."""
 
     def __init__(self, params: ParameterSet, transforms: Transforms | None = None) -> None:
         self.params = params
@@ -73,6 +74,13 @@ class Encoder:
     def encode_over(self, values: ArrayLike, scale: Fraction, moduli: Sequence[int]) -> Residues:
         """Slots `[…, count]` over any primes (for instance Q ∪ P), in NTT form `[…, limbs, N]`."""
         slots = self._padded(values, self.params.slots, np.complex128).astype(np.complex128, copy=False)
+        if hasattr(self.transforms, "encode_slots") and scale < MAX_SCALE and slots.size and slots.shape[-1] >= 4:
+            flat = slots.reshape(-1, slots.shape[-1])
+            out, largest = self.transforms.encode_slots(flat, float(scale), tuple(moduli))
+            self._check_room(largest, scale, moduli)
+            if largest < 2.0**62:
+                encoded: Residues = out.reshape(*slots.shape[:-1], *out.shape[1:])
+                return encoded
         return self._finish(to_coefficients(slots), scale, moduli)
 
     def encode_repeating(self, values: NDArray[np.generic], scale: Fraction, moduli: Sequence[int]) -> Residues:

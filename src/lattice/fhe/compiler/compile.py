@@ -188,13 +188,9 @@ def _linear(
         deviation = read_report(made.report).totals.error
         accuracy = judged.accuracy(front, samples, deviation, options)
         accuracy_of.require(accuracy, options)
-    calibration = front.calibration
-    client = replace(
-        made.client,
-        feature_shape=model.feature_shape or model.graph.input_shape,
-        low=calibration.low,
-        high=calibration.high,
-    )
+    low, high = ranges(front)
+    shape = model.feature_shape or model.graph.input_shape
+    client = replace(made.client, feature_shape=shape, low=low, high=high)
     draft = replace(made, client=client)
     report = linear_report(draft, front, accuracy, options, stages.done, machine(draft.params))
     return replace(draft, report=report.to_dict())
@@ -291,6 +287,19 @@ def client_part(front: Front, found: Found) -> ClientPart:
         found.built.outputs,
         model.after,
         entries // batch,
-        front.calibration.low,
-        front.calibration.high,
+        *ranges(front),
     )
+
+
+def ranges(front: Front) -> tuple[Real, Real]:
+    """The calibrated range of each feature, `[features]` twice.
+
+    Pixels of a channel share theirs: one that was black in all calibration images may well be white.
+    """
+    shape = front.model.feature_shape or front.model.graph.input_shape
+    low, high = (bound.reshape(shape) for bound in (front.calibration.low, front.calibration.high))
+    if len(shape) > 1:
+        axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
+        low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
+        high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
+    return low.ravel().copy(), high.ravel().copy()

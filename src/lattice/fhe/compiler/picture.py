@@ -101,11 +101,12 @@ def _subtitle(report: Report) -> str:
 
 def _cards(report: Report) -> Iterator[str]:
     params, sizes, totals = report.parameters, report.bytes, report.totals
-    took = "measured" if totals.measured_ms is not None else "predicted"
+    known = totals.time_ms if totals.measured_ms is None else totals.measured_ms
+    took = "not predicted" if not known else "predicted" if totals.measured_ms is None else "measured"
     cards = (
         _accuracy(report),
-        ("one query", time_text(totals.time_ms if totals.measured_ms is None else totals.measured_ms), took),
-        ("evaluation keys", bytes_text(sizes.keys), f"{len(report.keys)} keys"),
+        ("one query", time_text(known) if known else "–", took),
+        ("evaluation keys", bytes_text(sizes.keys) if report.keys else "none", f"{len(report.keys)} keys"),
         ("query", bytes_text(sizes.input), f"and {bytes_text(sizes.output)} back"),
         ("security", f"{params.security_bits} bits", f"log QP {params.log_qp:.1f} of {params.log_qp_limit:.0f}"),
         ("weights", bytes_text(sizes.weights), f"{bytes_text(sizes.encoded_weights)} encoded"),

@@ -51,7 +51,8 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "accuracy", accuracy_line(report)
     yield "one query", _time_line(report)
     yield "error", f"{error_text(totals.error)} predicted standard deviation of a result" + _seen(report)
-    yield "evaluation keys", f"{bytes_text(sizes.keys)}, {len(report.keys)} keys{_public(report)}"
+    keys = f"{bytes_text(sizes.keys)}, {len(report.keys)} keys" if report.keys else "none"
+    yield "evaluation keys", f"{keys}{_public(report)}"
     yield "query", f"{bytes_text(sizes.input)} in, {bytes_text(sizes.output)} out"
     stored = f"{bytes_text(sizes.weights)} in the file, " if sizes.weights else ""
     yield "weights", f"{stored}{bytes_text(sizes.encoded_weights)} in a worker's memory"
@@ -167,10 +168,13 @@ def _of(params: ParametersReport) -> str:
 
 def _time_line(report: Report) -> str:
     totals = report.totals
-    measured = f"{time_text(totals.measured_ms)} measured, " if totals.measured_ms is not None else ""
-    backend = f" ({report.backend})" if report.backend else ""
-    each = f", {time_text(totals.time_ms / report.batch)} a sample" if report.batch > 1 else ""
-    return f"{measured}{time_text(totals.time_ms)} predicted on one core{backend}, {report.batch} in a batch{each}"
+    parts = [f"{time_text(totals.measured_ms)} measured"] if totals.measured_ms is not None else []
+    if totals.time_ms:
+        backend = f" ({report.backend})" if report.backend else ""
+        parts.append(f"{time_text(totals.time_ms)} predicted on one core{backend}")
+    known = totals.time_ms or totals.measured_ms
+    each = f", {time_text(known / report.batch)} a sample" if known and report.batch > 1 else ""
+    return f"{', '.join(parts) or 'time not predicted'}, {report.batch} in a batch{each}"
 
 
 def _seen(report: Report) -> str:

@@ -79,7 +79,7 @@ def bytes_report(program: Program, stored_weights: int) -> BytesReport:
     """On the wire, in the file, and in a worker's memory."""
     params = program.params
     return BytesReport(
-        sizes.evaluation_keys(params, program.checked.keys),
+        sizes.evaluation_keys(params, program.checked.keys) if program.checked.keys else 0,
         sizes.public_key(params),
         sizes.query(program),
         sizes.answer(program),

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
 from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.embedding import orbit
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
 from lattice.fhe.hal.composites import ProductPlan, Terms
 from lattice.fhe.hal.operations import KeySource
@@ -31,6 +33,12 @@ def _context(ctx: KeySwitchContext) -> _native.SwitchContext:
 def _tidy(x: Residues) -> Residues:
     """Views of odd layout are copied; keys and diagonals, which are large, must be contiguous as they come."""
     return np.ascontiguousarray(x)
+
+
+@lru_cache(maxsize=8)
+def _twiddles(n: int) -> NDArray[np.float64]:
+    """Cosines and sines, stage after stage."""
+    return np.concatenate([part for stage in orbit(n).stages for part in stage])
 
 
 class NativeBackend:
@@ -116,6 +124,13 @@ class NativeBackend:
     def rescale(self, x: Residues, kept: Sequence[int], dropped: Sequence[int]) -> Residues:
         """Divide evaluations by a level group, rounding."""
         return _native.mod_down(_tidy(x), kept, dropped)
+
+    def encode_slots(
+        self, slots: NDArray[np.complex128], scale: float, moduli: Sequence[int]
+    ) -> tuple[Residues, float]:
+        """Slots `[count, N/2]` as the encoder makes them, and the largest coefficient: past 2^62 nothing is written."""
+        real, imaginary = np.ascontiguousarray(slots.real), np.ascontiguousarray(slots.imag)
+        return _native.encode(real, imaginary, scale, _twiddles(2 * slots.shape[-1]), moduli)
 
     def decompose(self, c: Residues, ctx: KeySwitchContext) -> Residues:
         """Cut evaluations into digits and extend each to all primes."""

@@ -103,6 +103,8 @@ def encode_diagonals(
     if array.ndim != 2:
         raise LatticeError("values_unencodable", f"Diagonals are a matrix [count, slots], not of shape {array.shape}.")
     moduli = moduli_of(params, level, extended=extended)
+    if hasattr(encoder.transforms, "encode_slots"):
+        return Diagonals(params.id, level, exact, encoder.encode_over(array, exact, moduli), extended)
     polys = np.empty((len(array), len(moduli), params.n), dtype=np.uint64)
     for start in range(0, len(array), _CHUNK):
         polys[start : start + _CHUNK] = encoder.encode_over(array[start : start + _CHUNK], exact, moduli)
@@ -110,7 +112,7 @@ def encode_diagonals(
 
 
 _CHUNK = 64
-"""Diagonals at once: temporary arrays stay small."""
+"""Diagonals that numpy encodes at once: temporary arrays stay small."""
 
 
 def encode_periodic(encoder: Encoder, values: ArrayLike, *, level: int, scale: Fraction | int) -> PeriodicWeights:

@@ -27,15 +27,16 @@ from lattice.fhe.compiler.operations import (
     Sum,
 )
 from lattice.fhe.compiler.operations import Matrix as MatrixOperation
-from lattice.fhe.compiler.packing import Counts, Goal, PackingOptions, layer_counts, pack, total
+from lattice.fhe.compiler.packing import Counts, Goal, Packer, PackingOptions, layer_counts, pack, total
 from tests.unit.fhe.compiler.nets import Nets, sequence
 
 CUBIC = Series((0.1, 0.5, 0.3, 0.1), (-40.0, 40.0))
 
 
-def check(graph: Graph, slots: int, options: PackingOptions | None = None) -> Circuit:
+def check(given: Graph | Packer, slots: int, options: PackingOptions | None = None) -> Circuit:
     """Equal to the graph; no slot declared zero holds anything, whatever fills the input's unused slots."""
-    circuit = pack(graph, slots, options)
+    packer = given if isinstance(given, Packer) else Packer(given)
+    graph, circuit = packer.graph, packer.pack(slots, options)
     samples = np.random.default_rng(7).normal(size=(2, *graph.input_shape))
     expected = graph.run(samples).reshape(2, -1)
     scale = max(1.0, float(np.abs(expected).max()))
@@ -75,11 +76,12 @@ def test_lola_needs_few_rotations_and_keys(pad: int) -> None:
 
 @pytest.mark.slow
 def test_lenet_needs_few_rotations_diagonals_and_keys() -> None:
-    circuit = check(Nets().lenet(), 8192)
+    packer = Packer(Nets().lenet())
+    circuit = check(packer, 8192)
     found = total(circuit)
     within(found, rotations=125, diagonals=880, new_steps=40)
     assert len(circuit.inputs) == 1
-    few = total(pack(Nets().lenet(), 8192, PackingOptions(Goal.KEYS)))
+    few = total(packer.pack(8192, PackingOptions(Goal.KEYS)))
     within(few, diagonals=880, new_steps=found.new_steps - 1)
 
 
@@ -90,7 +92,9 @@ def test_a_linear_model_is_one_diagonal_and_a_fold() -> None:
 
 
 def test_a_circuit_is_the_same_when_it_is_made_again() -> None:
-    first, again = (pack(Nets().lola(), 4096) for _ in range(2))
+    packer = Packer(Nets().lola())
+    packer.pack(4096, PackingOptions(Goal.KEYS))
+    first, again = packer.pack(4096), pack(Nets().lola(), 4096)
     for one, two in zip(first.steps, again.steps, strict=True):
         assert type(one) is type(two)
         if isinstance(one, Matrix) and isinstance(two, Matrix):

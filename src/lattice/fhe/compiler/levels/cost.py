@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import cycle
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
@@ -54,6 +55,8 @@ class Machine(NamedTuple):
         return self.instruction + work.transforms * self.transform + work.passes * self.one_pass
 
 
+PROBE_BYTES, MAX_PROBE_KEYS = 48 << 20, 32
+"""Enough keys that none is in a cache when its turn comes."""
 NOMINAL = {12: Machine(6e-6, 1.2e-6), 13: Machine(1.3e-5, 2.5e-6), 14: Machine(2.8e-5, 5e-6)}
 """Where nobody probes (tests): orders of magnitude."""
 
@@ -271,11 +274,14 @@ def probe(params: ParameterSet, backend_name: str | None = None, seconds: float 
 def _time_switch(
     backend: Backend, params: ParameterSet, random: np.random.Generator, x: Residues, seconds: float
 ) -> float:
+    """One key switch whose key comes from memory, as in a program, where every rotation has another key."""
     context = params.key_switch_context(params.max_level, params.max_level)
     limbs = [random.integers(0, q, params.n, dtype=np.uint64) for q in context.moduli]
-    key = np.ascontiguousarray(np.broadcast_to(np.stack(limbs), (len(context.digits), 2, len(limbs), params.n)))
+    one = np.broadcast_to(np.stack(limbs), (len(context.digits), 2, len(limbs), params.n))
+    count = max(1, min(MAX_PROBE_KEYS, PROBE_BYTES // one.nbytes))
+    keys = cycle([np.ascontiguousarray(one) for _ in range(count)])
     composites = Composites(backend)
-    return _fastest(lambda: composites.key_switch(x, key, context), seconds)
+    return _fastest(lambda: composites.key_switch(x, next(keys), context), seconds)
 
 
 def _fastest(call: Callable[[], object], seconds: float) -> float:

@@ -15,8 +15,6 @@ from lattice.fhe.compiler.circuit import Matrix, Real, Rotate, Stages, Step
 from lattice.fhe.compiler.operations import Indices
 from lattice.fhe.compiler.packing.linear import Built
 
-SMALL = 96
-"""Widths of baby steps that are tried one by one, in units of the offsets' common divisor."""
 KEPT = 12
 """Splits kept for a layer."""
 
@@ -98,7 +96,9 @@ def _widths(offsets: Indices) -> Iterator[tuple[int, int, int]]:
     span = (high - low) // unit + 1
     round_ = {unit * k << bit for bit in range(span.bit_length() + 1) for k in (1, 3) if k << bit <= 2 * span}
     round_ |= {1 << bit for bit in range((span * unit).bit_length() + 1) if 1 << bit >= unit}
-    every = {unit * k for k in range(1, min(span, SMALL) + 1)} | round_
+    # Odd widths pay only where offsets follow each other closely, and never far from the square root of their number.
+    close = len(np.unique(offsets)) * 4 >= span
+    every = round_ | ({unit * k for k in range(1, min(span, int(4 * span**0.5)) + 1)} if close else set())
     phases = {0} if low >= 0 else {0, -low}
     for width in sorted(every):
         for phase in phases if low >= 0 else phases | {width // 2}:

@@ -144,7 +144,8 @@ def _field(layer: Layer, layout: Layout, index: Indices, block: int, field: Fiel
     offsets = tuple((i, turn) for turn in turns for i in range(len(layout.slots)))
     stages = tuple((block << bit,) for bit in field.folded)
     name = f"fields {'planes ' if block > 1 else ''}{tuple(field)}"
-    return Scheme(name, layout, tuple(outputs), groups, offsets, stages, block)
+    clean = field.t == field.gap and (not field.copies or not field.folded)
+    return Scheme(name, layout, tuple(outputs), groups, offsets, stages, block, clean)
 
 
 def toward(layer: Layer, layout: Layout, target: Layout) -> Scheme:

@@ -43,6 +43,8 @@ class Scheme(NamedTuple):
     fold: Stages = ()
     block: int = 1
     """Of the result's layout."""
+    clean: bool = True
+    """Whether it is meant to leave no junk."""
 
 
 class Built(NamedTuple):

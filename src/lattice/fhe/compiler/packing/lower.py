@@ -25,10 +25,24 @@ _PAIRS: dict[type, type[steps.Add] | type[steps.Subtract] | type[steps.Multiply]
 
 def pack(graph: Graph, slots: int, options: PackingOptions | None = None) -> Circuit:
     """The circuit for one sample of a graph that has gone through the passes."""
-    if slots < 2 or slots & (slots - 1):
-        raise LatticeError("circuit_invalid", f"The number of slots is a power of two, not {slots}.")
-    planner = Planner(graph, slots, options or PackingOptions())
-    return _Lowering(planner).circuit(planner.plan())
+    return Packer(graph).pack(slots, options)
+
+
+@dataclass(eq=False)
+class Packer:
+    """Packs one graph several times: what does not depend on the price of keys is worked out once."""
+
+    graph: Graph
+    _planners: dict[int, Planner] = field(default_factory=dict)
+
+    def pack(self, slots: int, options: PackingOptions | None = None) -> Circuit:
+        """The circuit for one sample."""
+        if slots < 2 or slots & (slots - 1):
+            raise LatticeError("circuit_invalid", f"The number of slots is a power of two, not {slots}.")
+        if slots not in self._planners:
+            self._planners[slots] = Planner(self.graph, slots)
+        planner = self._planners[slots]
+        return _Lowering(planner).circuit(planner.plan(options or PackingOptions()))
 
 
 @dataclass(eq=False)

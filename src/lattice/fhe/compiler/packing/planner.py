@@ -104,7 +104,7 @@ class Planner:
 
     graph: Graph
     slots: int
-    options: PackingOptions
+    options: PackingOptions = field(default_factory=PackingOptions)
     _built: dict[tuple[str, bytes], list[Built]] = field(default_factory=dict)
     _split: dict[tuple[int, Limbs], list[tuple[Split, frozenset[int]]]] = field(default_factory=dict)
 
@@ -120,8 +120,11 @@ class Planner:
             own: [b if own == a else a for a, b in pairs if own in (a, b)] for pair in pairs for own in pair
         }
 
-    def plan(self) -> Plan:
-        """The cheapest plan found."""
+    def plan(self, options: PackingOptions) -> Plan:
+        """The cheapest plan found. What was built for one price of keys is kept for the next."""
+        if options != self.options:
+            self.options = options
+            self._split.clear()
         states = [Plan({})]
         for at, node in enumerate(self.graph.nodes):
             found = [after for state in states for after in self._after(state, node)]
@@ -323,11 +326,9 @@ def _tried(entries: Entries, schemes: list[Scheme]) -> list[Built]:
     """The schemes that hold, without those that need several times the offsets of others."""
     found: list[Built] = []
     for scheme in sorted(schemes, key=lambda scheme: len(scheme.offsets) * len(scheme.outputs)):
-        sent = len(scheme.source.slots)
-        least = min(
-            (built.diagonal_count for built in found if len(built.scheme.source.slots) <= sent), default=1 << 62
-        )
-        if len(scheme.offsets) * len(scheme.outputs) > 2 * least + 64:
+        rivals = [built for built in found if len(built.scheme.source.slots) <= len(scheme.source.slots)]
+        least = min((built.diagonal_count for built in rivals), default=1 << 62)
+        if len(scheme.offsets) * len(scheme.outputs) > (4 if scheme.clean else 1.5) * least + 64:
             continue
         try:
             found.append(build(entries, scheme, values=False))

@@ -1,0 +1,1 @@
+"""The examples' own helpers and the files that they commit."""
