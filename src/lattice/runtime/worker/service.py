@@ -152,7 +152,8 @@ class Worker:
         try:
             path = await self._patiently(lambda: self._blobs.get(sha256, self._link.download))
             self._model = await self._in_thread(evaluation.load_model, path)
-        except (LatticeError, RelayDown, OSError) as error:
+        except Exception as error:
+            # Whatever it is, a worker without a program must say so and end.
             code = error.code if isinstance(error, LatticeError) else type(error).__name__
             log.error("worker.load_failed", code=code)
             self.stop("failed")
