@@ -1,7 +1,7 @@
 """HTTP exchanges as plans: generators that say what to send and never send it.
 
-A plan yields a `Call`, a `Read`, a `Close`, a `Pause` or a `Compute`; a driver (one of each kind, in drivers.py)
-performs it and hands back the outcome. So every rule of the SDK is written once, and both clients are thin.
+A plan yields a `Call`, a `Read`, a `Close`, a `Pause` or a `Compute`; a driver (one synchronous, one asynchronous, in
+drivers.py) performs it and hands back the outcome. So every rule is written once, and both clients are thin.
 """
 
 from __future__ import annotations

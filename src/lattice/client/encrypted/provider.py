@@ -1,4 +1,4 @@
-"""What a provider of encrypted models does: upload and compile, hand out access tokens, run workers, watch the money."""
+"""What a provider of encrypted models does: upload and compile, hand out tokens, run workers, watch the money."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ from lattice.client.sse import SseReader
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, is_id
 
+T = TypeVar("T")
+
+Rows = list[dict[str, Any]]
 SourceKind = Literal["artefact", "onnx"]
 LOOK_S = 0.25
 START_TIMEOUT_S = 120.0
@@ -112,7 +115,7 @@ class Workers:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
-    def start(self, model: str, *, hardware_class: str | None = None, count: int = 1) -> list[dict[str, Any]]:
+    def start(self, model: str, *, hardware_class: str | None = None, count: int = 1) -> Rows:
         """Start workers; they become `active` once the program is loaded."""
         path = f"/encrypted-models/{self._provider.encrypted_model_id(model)}/workers"
         body = {"hardware_class": hardware_class, "count": count}
@@ -154,7 +157,7 @@ class Workers:
         hardware_class: str | None = None,
         count: int = 1,
         timeout_s: float = START_TIMEOUT_S,
-    ) -> Iterator[list[dict[str, Any]]]:
+    ) -> Iterator[Rows]:
         """Workers that are active inside of the block and stopped after it, whatever happens in it."""
         started = self.start(model, hardware_class=hardware_class, count=count)
         try:
@@ -207,7 +210,8 @@ class Provider:
     def create_encrypted_model(self, name: str, **options: Any) -> dict[str, Any]:
         """Make a model without a version.
 
-        Options: `visibility` (private, public), `weights_exposure` (own, hosted, marketplace), `settings`, `webhook_url`.
+        Options: `visibility` (private, public), `weights_exposure` (own, hosted, marketplace), `settings`,
+        `webhook_url`.
         """
         return self._run(create(self._context, "/encrypted-models", {"name": name, **options}))
 
@@ -314,7 +318,7 @@ class Provider:
     def _model_path(self, model: str) -> str:
         return f"/encrypted-models/{self.encrypted_model_id(model)}"
 
-    def _run(self, plan: Plan[Any]) -> Any:
+    def _run(self, plan: Plan[T]) -> T:
         return self._driver.run(plan)
 
     def _every(self, path: str, limit: int, **filters: str | None) -> Iterator[dict[str, Any]]:

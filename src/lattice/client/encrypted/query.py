@@ -120,7 +120,7 @@ class QueryClient:
         return self._session.model.about
 
     def encrypt(self, samples: Any, *, strict: bool = False) -> EncryptedQuery:
-        """Encrypt at most one batch of samples. Outside of the calibrated range is warned of, or refused if `strict`."""
+        """Encrypt at most one batch. Outside of the calibrated range is warned of, or refused if `strict`."""
         self._ready()
         return self._driver.run(self._session.encrypt(samples, strict=strict))
 
