@@ -97,10 +97,7 @@ class Uploads:
             os.close(descriptor)
 
     async def _compare(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> None:
-        if row.state == "complete":
-            kept = self._blobs.path(row.sha256)
-        else:
-            kept = self._path(row.id)
+        kept = self._blobs.path(row.sha256) if row.state == "complete" else self._path(row.id)
         descriptor = await self._blobs.run(os.open, kept, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offset = part * row.part_bytes
