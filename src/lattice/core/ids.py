@@ -32,6 +32,14 @@ class Prefix(StrEnum):
     GATEWAY = "gw"
     BOOTSTRAP = "bst"
     USAGE = "use"
+    MODEL = "mdl"
+    UPLOAD = "upl"
+    ACCESS_TOKEN = "tok"  # noqa: S105
+    EVALUATION_KEYS = "evk"
+    WORKER = "wkr"
+    QUERY = "qry"
+    DATABASE = "edb"
+    EVENT = "evt"
 
 
 class SecretPrefix(StrEnum):
@@ -40,6 +48,8 @@ class SecretPrefix(StrEnum):
     DEVELOPER_KEY = "sk_lat"
     BOOTSTRAP = "lbt"
     RUNTIME_CREDENTIAL = "rlc"
+    ACCESS_TOKEN = "eut"  # noqa: S105
+    WEBHOOK = "whs"
 
 
 def new_id(prefix: Prefix, now_ms: int, random: bytes | None = None) -> str:
