@@ -103,8 +103,21 @@ def main(example: Example) -> None:
     parser = argparse.ArgumentParser(description=f"Run {example.folder.name} encrypted on real samples.")
     parser.add_argument("--samples", type=int, default=10, help="how many held-out samples")
     parser.add_argument("--quiet", action="store_true", help="only the last line")
+    parser.add_argument("--export", type=Path, help="only write what `lattice models compile` takes into this folder")
     given = parser.parse_args()
+    if given.export:
+        export(example, given.export)
+        return
     print(json.dumps(run(example, given.samples, print_rows=not given.quiet)))
+
+
+def export(example: Example, folder: Path) -> None:
+    """`model.onnx`, and samples with labels: `train.npz` to calibrate with, `test.npz` held out."""
+    data = example.data()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(example.onnx)
+    np.savez(folder / "train.npz", x=data.train[:CALIBRATION], y=data.train_labels[:CALIBRATION])
+    np.savez(folder / "test.npz", x=data.test[:CALIBRATION], y=data.test_labels[:CALIBRATION])
 
 
 def run(example: Example, count: int, print_rows: bool = True) -> dict[str, Any]:

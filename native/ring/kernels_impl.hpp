@@ -9,6 +9,7 @@
 #include "ring/periodic.hpp"
 #include "ring/pointwise.hpp"
 #include "ring/small.hpp"
+#include "ring/weighted.hpp"
 
 namespace lattice {
 namespace {

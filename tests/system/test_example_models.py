@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from examples.models.data import sentiment
 from examples.models.data.packages import DataUnavailableError
-from examples.models.example import Example, run
+from examples.models.example import Example, export, run
 
 SAMPLES = {
     "breast_cancer": 142,
@@ -54,3 +56,12 @@ def _run(name: str) -> dict[str, Any]:
             return run(example(name), SAMPLES[name], print_rows=False)
     except DataUnavailableError as fault:
         pytest.skip(str(fault))
+
+
+def test_exports_what_the_command_line_takes(tmp_path: Path) -> None:
+    tumours = example("breast_cancer")
+    export(tumours, tmp_path)
+    with np.load(tmp_path / "test.npz", allow_pickle=False) as held_out:
+        assert held_out["x"].shape == (142, 30)
+        assert held_out["y"].shape == (142,)
+    assert (tmp_path / "model.onnx").read_bytes() == tumours.onnx

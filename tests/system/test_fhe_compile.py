@@ -147,6 +147,14 @@ def test_calibration_samples_are_checked(wrong: object) -> None:
     assert caught.value.code == "calibration_invalid"
 
 
+def test_scores_without_a_choice_are_judged_by_the_largest_when_labels_are_classes() -> None:
+    model = replace(mlp(), after=())
+    truth = model.graph.run(samples()).argmax(axis=1)
+    report = compile_model(model, samples(), labels=truth).report
+    assert (report["accuracy"]["metric"], report["accuracy"]["clear"]) == ("accuracy", 1.0)
+    assert compile_model(model, samples()).report["accuracy"]["metric"] == "R²"
+
+
 def test_pixels_share_a_range_and_columns_do_not() -> None:
     """A pixel that calibration saw black only is no reason for a warning, a column beyond its own range is."""
     image = replace(mlp(), feature_shape=(2, 4, 4))

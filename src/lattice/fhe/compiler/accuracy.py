@@ -72,6 +72,8 @@ def measure(
     largest, spread = float(np.abs(error).max(initial=0.0)), float(clear.std()) or 1.0
     relative = float(np.sqrt((error**2).mean())) / spread if error.size else float("inf")
     theirs, ours = finish(choices[0], clear).labels, finish(choices[1], simulated).labels
+    if theirs is None and is_class(labels, clear):
+        theirs, ours = clear.argmax(axis=1), simulated.argmax(axis=1)
     if ours is None or theirs is None or ours.ndim != 1:
         kept = None if labels is None else np.asarray(labels, dtype=np.float64)[inside]
         found = _numbers(clear[inside], simulated[inside], kept, largest, relative)
@@ -81,6 +83,13 @@ def measure(
         agreement = float(((ours == theirs) & inside).mean())
         found = Accuracy(0, "accuracy", clear_share, our_share, agreement, largest, relative)
     return found._replace(samples=len(samples), outside=int((~inside).sum()))
+
+
+def is_class(labels: ArrayLike | None, results: Real) -> bool:
+    """Whether labels are numbers of classes, for a model that gives a score for each and leaves the choice open."""
+    given = np.asarray(labels if labels is not None else [])
+    whole = given.shape == (len(results),) and bool(np.isin(given, np.arange(results.shape[1])).all())
+    return whole and results.shape[1] > 1
 
 
 def beyond(model: Imported, samples: Real, reach: Mapping[str, float]) -> NDArray[np.bool_]:

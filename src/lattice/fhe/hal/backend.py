@@ -2,8 +2,9 @@
 
 Leading axes are a batch. "NTT form" and "coefficient form" are the caller's knowledge. Everything is out-of-place
 unless its name ends in `_into`. All arithmetic is exact, so that one contract suite can demand equal bits from every
-backend. Composites (key switch, rotations, products, BSGS) have defaults over these primitives in `composites`; a
-backend may override any of them, bit-exact with the default, by having a method of that name.
+backend. Composites (key switch, rotations, products, sums of products) have defaults over these primitives in
+`composites`; a backend may override any of them, bit-exact with the default, by having a method of that name. So it may
+have `run(program, inputs, keys, weights)`, which gets whole programs.
 """
 
 from __future__ import annotations

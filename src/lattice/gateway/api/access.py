@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lattice.gateway import idempotency
-from lattice.gateway.api.credentials import request_guard
+from lattice.gateway.api.credentials import Caller, request_guard
 from lattice.gateway.api.state import ApiState
 from lattice.gateway.identity import KeyRecord, Scope
 
@@ -35,7 +35,7 @@ def target_account(record: KeyRecord, account: str | None) -> str:
 
 
 async def create(
-    state: ApiState, request: Request, record: KeyRecord, act: Callable[[Connection, str | None], bytes]
+    state: ApiState, request: Request, record: Caller, act: Callable[[Connection, str | None], bytes]
 ) -> Response:
     """Run a POST that creates something: once for each `idempotency-key`, its answer replayed for a day.
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import idempotency
-from lattice.gateway.identity import KeyRecord, Pepper
+from lattice.gateway.identity import Pepper
 
 IDEMPOTENCY_HEADER = "idempotency-key"
+
+
+class Caller(Protocol):
+    """Whoever asks, by a developer key or an access token."""
+
+    @property
+    def id(self) -> str:
+        """The credential's public name."""
+        ...
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:
@@ -21,7 +31,7 @@ def presented_secret(headers: Mapping[str, str]) -> str:
 
 
 def request_guard(
-    pepper: Pepper, record: KeyRecord, route: str, headers: Mapping[str, str], body: bytes
+    pepper: Pepper, record: Caller, route: str, headers: Mapping[str, str], body: bytes
 ) -> idempotency.Guard | None:
     """The request's idempotency guard, None where it sent no key. `route` is method and path, without the query."""
     key = headers.get(IDEMPOTENCY_HEADER)

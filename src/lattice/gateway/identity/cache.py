@@ -1,10 +1,13 @@
-"""The key cache: a request's key costs one HMAC and one dictionary look-up, and a revocation works within a second."""
+"""Caches of credentials: a request's key costs one HMAC and one look-up, and a revocation works within a second."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection
 
 from lattice.core.clock import MINUTE_MS, Clock, SystemClock
 from lattice.core.errors import LatticeError
@@ -17,27 +20,46 @@ MAX_KEYS = 10_000
 MAX_SECRET_LENGTH = 128
 
 
-class KeyCache:
-    """Authenticates secrets. An unknown key is `invalid_credential`; an outage is `store_unavailable`, never a 401."""
+class Credential(Protocol):
+    """What a secret opens."""
+
+    @property
+    def id(self) -> str:
+        """Its public name."""
+        ...
+
+    def require_live(self, now_ms: int) -> None:
+        """Raise `revoked_grant` or the error of an expired one."""
+        ...
+
+
+R = TypeVar("R", bound=Credential)
+
+
+class SecretCache(Generic[R]):
+    """Authenticates secrets. An unknown one is `invalid_credential`; an outage is `store_unavailable`, never a 401."""
 
     def __init__(
         self,
+        find: Callable[[Connection, bytes], R | None],
+        touch: Callable[[Connection, Iterable[tuple[str, int]]], None],
         store: Store,
         pepper: Pepper,
         clock: Clock | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._find, self._touch = find, touch
         self._store = store
         self._hash = pepper.hash
         self._clock = clock or SystemClock()
         self._monotonic = monotonic
-        self._known: dict[bytes, tuple[float, KeyRecord | None]] = {}
-        self._asking: dict[bytes, asyncio.Task[KeyRecord | None]] = {}
+        self._known: dict[bytes, tuple[float, R | None]] = {}
+        self._asking: dict[bytes, asyncio.Task[R | None]] = {}
         self._used: dict[str, int] = {}
         self._flushed: dict[str, int] = {}
 
-    async def authenticate(self, secret: str) -> KeyRecord:
+    async def authenticate(self, secret: str) -> R:
         """The live key that this secret opens."""
         if len(secret) > MAX_SECRET_LENGTH:
             raise LatticeError("invalid_credential")
@@ -65,7 +87,7 @@ class KeyCache:
         due = [(key, used) for key, used in self._used.items() if now_ms - self._flushed.get(key, 0) >= MINUTE_MS]
         if not due:
             return
-        await self._store.write(touch_keys, due)
+        await self._store.write(self._touch, due)
         for key, used in due:
             self._flushed[key] = now_ms
             if self._used.get(key) == used:
@@ -73,7 +95,7 @@ class KeyCache:
         if len(self._flushed) > MAX_KEYS:
             self._flushed = {key: at for key, at in self._flushed.items() if now_ms - at < MINUTE_MS}
 
-    async def _ask(self, digest: bytes) -> KeyRecord | None:
+    async def _ask(self, digest: bytes) -> R | None:
         task = self._asking.get(digest)
         if task is None:
             task = asyncio.create_task(self._read(digest))
@@ -82,11 +104,11 @@ class KeyCache:
         # Shielded: one of several callers that goes away must not take the others' answer with it.
         return await asyncio.shield(task)
 
-    async def _read(self, digest: bytes) -> KeyRecord | None:
+    async def _read(self, digest: bytes) -> R | None:
         task = asyncio.current_task()
         asked = self._monotonic()  # the answer is at least this old
         try:
-            record = await self._store.read(find_key, digest)
+            record = await self._store.read(self._find, digest)
         finally:
             current = self._asking.get(digest) is task
             if current:
@@ -95,14 +117,28 @@ class KeyCache:
             self._remember(digest, asked + LIFE_SECONDS, record)
         return record
 
-    def _remember(self, digest: bytes, until: float, record: KeyRecord | None) -> None:
+    def _remember(self, digest: bytes, until: float, record: R | None) -> None:
         self._known.pop(digest, None)
         while len(self._known) >= MAX_KEYS:
             del self._known[next(iter(self._known))]
         self._known[digest] = (until, record)
 
 
-def _retrieve(task: asyncio.Task[KeyRecord | None]) -> None:
+class KeyCache(SecretCache[KeyRecord]):
+    """Developer keys."""
+
+    def __init__(
+        self,
+        store: Store,
+        pepper: Pepper,
+        clock: Clock | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(find_key, touch_keys, store, pepper, clock, monotonic=monotonic)
+
+
+def _retrieve(task: asyncio.Task[R | None]) -> None:
     """Look at the error even where every caller has gone away, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from functools import lru_cache
+from typing import Protocol
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -12,7 +13,20 @@ from limits.strategies import MovingWindowRateLimiter
 
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
-from lattice.gateway.identity.keys import KeyRecord
+
+
+class Limited(Protocol):
+    """A credential that may have a limit."""
+
+    @property
+    def id(self) -> str:
+        """Its public name."""
+        ...
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """None: no limit."""
+        ...
 
 
 @lru_cache(maxsize=1024)
@@ -26,7 +40,7 @@ class RequestRates:
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def require(self, record: KeyRecord) -> None:
+    def require(self, record: Limited) -> None:
         """Count a request, or raise `rate_limited` with the time until the next one fits."""
         if record.requests_per_minute is None:
             return

@@ -68,9 +68,13 @@ def build(
     *,
     scale_bits: int,
     fold_first: bool = True,
+    rescale_last: bool = False,
     log_n: int | None = None,
 ) -> Built:
     """The smallest secure chain at this scale, then the program; `model_too_deep` where there is none.
+
+    A last linear step stays unrescaled, which saves a level, unless `rescale_last` says otherwise or its results would
+    leave too few bits for its weights.
 
     `circuit` is masked already and `magnitudes` are of its values. Without `log_n` the ring has as many slots as the
     circuit.
@@ -78,7 +82,8 @@ def build(
     wiring.check(circuit)
     ring = log_n or circuit.slots.bit_length()
     faults = []
-    for unrescaled in dict.fromkeys([wiring.last_linear(circuit), frozenset[int]()]):
+    last = frozenset[int]() if rescale_last else wiring.last_linear(circuit)
+    for unrescaled in dict.fromkeys([last, frozenset[int]()]):
         assignment = assign(circuit, unrescaled=unrescaled)
         need = needed(circuit, assignment, magnitudes, options, scale_bits)
         try:

@@ -102,6 +102,15 @@ def require_depth(depth: int, log_n: int, options: Options) -> None:
         raise too_deep(need, options.security, log_n)
 
 
+def _variants(circuit: Circuit) -> list[tuple[bool, bool]]:
+    """(Whether a last linear step is rescaled, whether folds stand before the rescale), the cheapest first.
+
+    Unrescaled, the last weights share the lowest modulus with the values: large sums then lack precision, at any scale.
+    """
+    folds = (False, True) if has_folds(circuit) else (False,)
+    return [(last, fold) for last in ((False, True) if wiring.last_linear(circuit) else (False,)) for fold in folds]
+
+
 def has_folds(circuit: Circuit) -> bool:
     """Whether it matters where folds stand."""
     return any(getattr(step, "fold", ()) for step in circuit.steps)
@@ -130,16 +139,19 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
     found: list[Found] = []
     faults: list[LatticeError] = []
     for scale_bits in _scales(options):
-        for fold_first in (False, True)[: 2 if has_folds(circuit) else 1]:
+        for rescale_last, fold_first in _variants(circuit):
+            if rescale_last and any(each.precise for each in found):
+                continue
             try:
-                built = build(circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first)
+                built = build(
+                    circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first, rescale_last=rescale_last
+                )
                 found.append(judge(built, inputs, options, machine(built.params)))
             except LatticeError as fault:
                 if fault.code not in SEARCHABLE:
                     raise
                 faults.append(fault)
-        deep = any(fault.code == "model_too_deep" for fault in faults)
-        if deep or any(each.precise for each in found):
+        if len(faults) >= len(_variants(circuit)) or any(each.precise for each in found):
             break
     if not found:
         raise faults[0]

@@ -1,0 +1,100 @@
+"""What a worker and a gateway say to each other: JSON over HTTP calls that the worker makes with its own credential.
+
+`POST /v1/relay/worker/poll`     `WorkerPoll` → `WorkerReply`; held for up to `hold_ms` while there is nothing to say
+`GET  /v1/relay/worker/blobs/…`  bytes by their SHA-256: of its own model, and of the queries that it has leased
+`POST /v1/relay/worker/results`  `?query=…&attempt=…`: a bundle of ciphertexts, the receipt in `RECEIPT_HEADER`
+`POST /v1/relay/worker/fail`     `WorkerFail`
+
+A worker keeps one poll open even while it evaluates. It runs on time that is paid in advance: every reply says for how
+many milliseconds from its receipt, by the worker's own monotonic clock, and past them the worker ends by itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+WORKER_PROTOCOL = 1
+WORKER_POLL_HOLD_MS = 20_000
+RECEIPT_HEADER = "x-lattice-receipt"
+"""A signed `WorkerReceipt`, unpadded base64url; on a worker's results and on what a client gets."""
+
+BUNDLE_MEDIA_TYPE = "application/vnd.lattice.ciphertexts"
+
+
+class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`session` is random per process. `active`: the program is loaded, so from now on time is billed.
+
+    `concurrency` is how many queries the worker takes at once; `identity` is the Ed25519 key that signs its receipts;
+    `cached` are hashes of keys that it holds in memory. `ending`: it takes no more work, finishes `running` and stops.
+    """
+
+    session: str
+    active: bool = False
+    running: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+    concurrency: int = 1
+    identity: str = ""
+    ending: bool = False
+    protocol: int = WORKER_PROTOCOL
+
+
+class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One leased query; hashes are SHA-256 in hex. `artefact` is that of the worker's own model version.
+
+    `evaluation_keys` is a bundle of the client's public key and its evaluation keys, `inputs` a bundle of ciphertexts,
+    `database` a bundle of the ciphertexts of rows that were uploaded before. `blinding` is the provider's secret.
+    """
+
+    id: str
+    attempt: int
+    inputs: str
+    evaluation_keys: str | None = None
+    deadline_ms: int = 0
+    artefact: str = ""
+    database: str | None = None
+    blinding: str = ""
+
+
+class WorkerReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`artefact` is what to load, from the first reply on; `blinding` the provider's secret, unpadded base64url.
+
+    `stop` says why the worker shall finish what it has and end.
+    """
+
+    paid_for_ms: int = 0
+    work: tuple[WorkerWork, ...] = ()
+    cancel: tuple[str, ...] = ()
+    stop: str | None = None
+    artefact: str = ""
+    blinding: str = ""
+    worker: str = ""
+    hold_ms: int = WORKER_POLL_HOLD_MS
+
+
+class WorkerFail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The attempt ended without results. `code` is from the catalogue; `requeue`: another worker may succeed."""
+
+    query: str
+    attempt: int
+    code: str
+    message: str = ""
+    requeue: bool = False
+
+
+WORKER_FAIL_CODES = frozenset(
+    {
+        "blob_invalid",
+        "parameters_mismatch",
+        "parameters_insecure",
+        "missing_evaluation_key",
+        "scale_mismatch",
+        "level_mismatch",
+        "components_mismatch",
+        "circuit_invalid",
+        "program_invalid",
+        "artefact_invalid",
+        "work_cancelled",
+        "runtime_failed",
+    }
+)
+"""The codes that a worker may fail a query with; anything else is reported as `runtime_failed`."""
