@@ -13,7 +13,10 @@ from lattice.client.settings import path_segment
 
 
 class ManagementClient(ComputeClient, Provider):
-    """A `ComputeClient` that also manages, and runs encrypted models. Hosted capacity and grants need `lattice:admin`."""
+    """A `ComputeClient` that also manages, and runs encrypted models (see `Provider`).
+
+    Hosted capacity and grants need the scope `lattice:admin`.
+    """
 
     def create_key(self, name: str, **options: Any) -> dict[str, Any]:
         """Make a developer key; its `secret` is in this answer only.

@@ -35,14 +35,11 @@ def model_id(context: Context, name: str) -> Plan[str]:
     """The id of a model that is called by its id or by its name."""
     if is_id(Prefix.MODEL, name):
         return name
-    cursor: str | None = None
-    while True:
-        page = yield from account.page(context, "/encrypted-models", cursor, 100, {})
-        for item in page.data:
-            if item.get("name") == name:
-                return str(item["id"])
-        if (cursor := page.next_cursor) is None:
-            raise LatticeError("not_found", f"The account has no encrypted model called {name!r}.")
+    page = yield from account.page(context, "/encrypted-models", None, 2, {"name": name})
+    for item in page.data:
+        if item.get("name") == name:
+            return str(item["id"])
+    raise LatticeError("not_found", f"The account has no encrypted model called {name!r}.")
 
 
 def create(context: Context, path: str, body: dict[str, Any]) -> Plan[dict[str, Any]]:
@@ -77,8 +74,8 @@ class Tokens:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
-    def create(self, model: str, name: str = "", **options: Any) -> dict[str, Any]:
-        """Make one; its `secret` is in this answer only.
+    def create(self, model: str, name: str, **options: Any) -> dict[str, Any]:
+        """Make one; its `secret` is in this answer only, and without a `user` it opens nothing before `assign`.
 
         Options: `user`, `expires_at_ms`, `requests_per_minute`, `budget_micro`.
         """

@@ -115,7 +115,8 @@ class Session:
 
     def _folder(self, model: ModelView) -> KeyFolder:
         about = model.about
-        line, user = str(about.get("model") or about.get("id") or ""), str(about.get("user") or "")
+        held_by = about.get("token")
+        line, user = str(about.get("model")), str(held_by.get("user") if isinstance(held_by, dict) else "")
         return KeyFolder(self.folder, self.context.origin, line, user, model.view.keys_id, self.wrapping)
 
     def _registered(self, record: Record) -> Plan[bool]:
