@@ -35,7 +35,7 @@ class KeysRow(msgspec.Struct, frozen=True):
     keys_hash: bytes
     blob_sha256: bytes
     public_key_sha256: bytes | None
-    bytes: int
+    size: int = msgspec.field(name="bytes")
     created_at_ms: int
     deleted_at_ms: int | None
 
@@ -50,7 +50,7 @@ class NewKeys(msgspec.Struct, frozen=True, kw_only=True):
     keys_hash: bytes
     blob_sha256: bytes
     public_key_sha256: bytes
-    bytes: int
+    size: int = msgspec.field(name="bytes")
 
 
 def register_keys(conn: Connection, new: NewKeys, now_ms: int) -> KeysRow:
@@ -66,7 +66,7 @@ def register_keys(conn: Connection, new: NewKeys, now_ms: int) -> KeysRow:
         deleted_at_ms=None,
         **msgspec.structs.asdict(new),
     )
-    conn.execute(_INSERT, msgspec.structs.asdict(row))
+    conn.execute(_INSERT, msgspec.to_builtins(row, builtin_types=(bytes,)))
     return row
 
 

@@ -47,7 +47,7 @@ class KeyRegistry:
             keys_hash=version.keys_hash,
             blob_sha256=upload.sha256,
             public_key_sha256=public,
-            bytes=upload.bytes,
+            size=upload.size,
         )
 
     def register(self, conn: Connection, new: NewKeys) -> KeysRow:
@@ -57,9 +57,9 @@ class KeyRegistry:
     async def _look(self, upload: UploadRow, version: VersionRow) -> bytes:
         assert version.client_sha256 is not None
         assert version.key_bytes is not None
-        if upload.bytes > 2 * version.key_bytes + 256 * 1024 * 1024:
+        if upload.size > 2 * version.key_bytes + 256 * 1024 * 1024:
             raise LatticeError("keys_mismatch", f"The model's keys have about {version.key_bytes} bytes.")
-        limits = Limits(memory_bytes=BASE_MEMORY + upload.bytes, seconds=SECONDS, file_bytes=1024 * 1024)
+        limits = Limits(memory_bytes=BASE_MEMORY + upload.size, seconds=SECONDS, file_bytes=1024 * 1024)
         async with self._turns, scratch(self._folder) as out:
             task = Task(
                 kind="keys",

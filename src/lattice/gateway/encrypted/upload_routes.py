@@ -42,7 +42,7 @@ def router(gateway: Gateway) -> APIRouter:
             account_id=uploader.account_id,
             token_id=uploader.token_id,
             kind=body.kind,
-            bytes=body.bytes,
+            size=body.bytes,
             sha256=bytes.fromhex(body.sha256),
         )
 

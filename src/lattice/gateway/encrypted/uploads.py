@@ -15,6 +15,7 @@ from lattice.gateway.encrypted.blobs import PIECE_BYTES, FolderBlobs, gathered, 
 from lattice.gateway.encrypted.upload_rows import (
     NewUpload,
     UploadRow,
+    UploadState,
     create_upload,
     end_upload,
     expire_uploads,
@@ -42,7 +43,7 @@ class Uploads:
 
     async def begin(self, new: NewUpload) -> UploadRow:
         """Announce an upload outside of an idempotent creation."""
-        self.require_room(new.bytes)
+        self.require_room(new.size)
         return await self._store.write(create_upload, new, self._clock.now_ms())
 
     async def put_part(self, row: UploadRow, part: int, body: AsyncIterator[bytes]) -> UploadRow:
@@ -69,8 +70,8 @@ class Uploads:
             if missing:
                 raise LatticeError("upload_incomplete", details={"missing": missing[:100]})
             path = self._path(row.id)
-            fits = await self._blobs.run(_size, path) == row.bytes and await self._blobs.adopt(path, row.sha256)
-            state = "complete" if fits else "expired"
+            fits = await self._blobs.run(_size, path) == row.size and await self._blobs.adopt(path, row.sha256)
+            state: UploadState = "complete" if fits else "expired"
             await self._store.write(end_upload, row.id, state, self._clock.now_ms())
             await self._blobs.run(_remove, path)
         if not fits:

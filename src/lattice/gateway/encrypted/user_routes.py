@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
@@ -20,7 +20,9 @@ from lattice.gateway.encrypted.views import KeysList, KeysView, NewKeysBody, Tok
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
-_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 def router(gateway: Gateway) -> APIRouter:

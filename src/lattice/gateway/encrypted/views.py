@@ -14,6 +14,7 @@ from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import UploadKind, UploadRow
 from lattice.gateway.encrypted.version_rows import SourceKind, VersionRow
 
+Hash = bytes
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UploadId = Annotated[str, StringConstraints(pattern=r"^upl_[0-9a-z]{26}$")]
 EndUser = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Printable]
@@ -46,8 +47,8 @@ class UploadView(BaseModel):
     def of(cls, row: UploadRow) -> UploadView:
         """The view of a row."""
         received = [part for part in range(row.parts) if row.has(part)]
-        members = {name: getattr(row, name) for name in cls.model_fields if name not in ("received", "sha256")}
-        return cls(**members, received=received, sha256=row.sha256.hex())
+        members = {name: getattr(row, name) for name in cls.model_fields if name not in ("bytes", "received", "sha256")}
+        return cls(**members, bytes=row.size, received=received, sha256=row.sha256.hex())
 
 
 class ModelSettings(Body):
@@ -238,7 +239,7 @@ class KeysView(BaseModel):
     created_at_ms: int
 
     @classmethod
-    def of(cls, row: KeysRow, wanted: bytes | None) -> KeysView:
+    def of(cls, row: KeysRow, wanted: Hash | None) -> KeysView:
         """The view of a row."""
         return cls(
             id=row.id,
@@ -247,7 +248,7 @@ class KeysView(BaseModel):
             parameters_id=row.parameters_id,
             keys_id=f"ksp_{row.keys_hash.hex()}",
             sha256=row.blob_sha256.hex(),
-            bytes=row.bytes,
+            bytes=row.size,
             current=row.keys_hash == wanted,
             created_at_ms=row.created_at_ms,
         )
