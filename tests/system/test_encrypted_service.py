@@ -97,10 +97,10 @@ def ask(live: LiveGateway, path: Path, folder: Path, count: int) -> dict[str, An
         statement = provider.credits_statement()
         secret = user._session.keys.secret.coefficients().tobytes()  # type: ignore[union-attr]
     return {
-        "labels": [int(label) for label in answer.labels],
+        "labels": EXAMPLE.labels(answer.values).tolist(),
         "truth": truth.tolist(),
         "clear": EXAMPLE.labels(EXAMPLE.clear(images)).tolist(),
-        "again": int(again.labels[0]),
+        "again": int(EXAMPLE.labels(again.values)[0]),
         "result": result,
         "stages": stages,
         "ended": ended,
@@ -151,7 +151,7 @@ async def test_a_second_client_of_the_user_finds_its_keys_and_both_twins_agree(
                 answer = await user.query(images)
         finally:
             await asyncio.to_thread(workers.close)
-        assert [int(label) for label in answer.labels] == truth
+        assert EXAMPLE.labels(answer.values).tolist() == truth
         with pytest.raises(LatticeError) as caught:
             async with AsyncQueryClient(token, **{**options, "passphrase": "wrong"}) as stranger:
                 await stranger.keys.ensure()

@@ -73,7 +73,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(settings.at_once, thread_name_prefix="evaluate")
         self._model: evaluation.Model | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._secret = b""
         self._changed = asyncio.Event()
@@ -125,7 +125,7 @@ class Worker:
         return WorkerPoll(
             session=self._session,
             active=self._model is not None,
-            running=tuple(self._running),
+            running=tuple(dict.fromkeys(query for query, _ in self._running)),
             cached=self._keys.hashes[-64:],
             concurrency=self._settings.at_once,
             identity=self._identity.public.text,
@@ -142,8 +142,9 @@ class Worker:
         for query in reply.cancel:
             self._cancelled.add(query)
         for work in reply.work:
-            if work.id not in self._running:
-                self._running[work.id] = asyncio.create_task(self._serve(work))
+            key = (work.id, work.attempt)
+            if key not in self._running:
+                self._running[key] = asyncio.create_task(self._serve(work))
         if reply.stop:
             self.stop(reply.stop)
 
@@ -177,7 +178,7 @@ class Worker:
             # Whatever a numeric kernel throws must not end the worker, nor quote data in a log.
             await self._fail(work, "runtime_failed", type(error).__name__)
         finally:
-            self._running.pop(work.id, None)
+            self._running.pop((work.id, work.attempt), None)
             self._cancelled.discard(work.id)
 
     async def _answer(self, work: WorkerWork) -> evaluation.Outcome:
