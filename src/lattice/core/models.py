@@ -1,4 +1,5 @@
-"""Model ids: `lattice:personal:<latticeId>[:<local model>]`, `lattice:<canonical>` and the bare canonical id."""
+"""Model ids: `lattice:personal:<latticeId>[:<local model>]`, `lattice:encrypted:<modelId>`, `lattice:<canonical>` and
+the bare canonical id."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from lattice.core.ids import Prefix, is_id
 
 PERSONAL = "lattice:personal:"
 CATALOGUE = "lattice:"
+ENCRYPTED = "encrypted:"
+"""Behind `CATALOGUE`: a model that takes encrypted input only."""
 
 
 class PersonalTarget(NamedTuple):
@@ -22,6 +25,12 @@ class CatalogueTarget(NamedTuple):
     """A catalogue entry that any runtime of the allowed pools may serve."""
 
     canonical: str
+
+    @property
+    def encrypted_id(self) -> str | None:
+        """The id of the encrypted model that is meant; None for every other model."""
+        model_id = self.canonical.removeprefix(ENCRYPTED)
+        return model_id if is_id(Prefix.MODEL, model_id) else None
 
 
 def parse_model(model: str) -> PersonalTarget | CatalogueTarget:
@@ -40,3 +49,8 @@ def parse_model(model: str) -> PersonalTarget | CatalogueTarget:
 def personal_model(runtime_id: str, local_model: str | None = None) -> str:
     """The public model id of a machine."""
     return f"{PERSONAL}{runtime_id}" + (f":{local_model}" if local_model else "")
+
+
+def encrypted_model(model_id: str) -> str:
+    """The public model id of an encrypted model."""
+    return CATALOGUE + ENCRYPTED + model_id

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the catalogue and the caller's own machines, in OpenAI's list shape."""
+"""`GET /v1/models`: the catalogue, the caller's own machines and encrypted models, in OpenAI's list shape."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
 
 from lattice.core.errors import LatticeError
-from lattice.core.models import CATALOGUE, personal_model
+from lattice.core.models import CATALOGUE, encrypted_model, personal_model
+from lattice.gateway.encrypted.model_rows import ModelRow, visible_models
+from lattice.gateway.encrypted.version_rows import VersionRow, ready_version
 from lattice.gateway.identity.keys import KeyRecord
 from lattice.gateway.identity.scopes import Scope
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
+MAX_ENCRYPTED = 200
+"""Newest first; `GET /v1/encrypted-models` pages through all."""
 READ_SCOPES = (Scope.INFERENCE, Scope.CATALOG_READ)
 
 
@@ -73,4 +78,25 @@ async def _models(gateway: Gateway, key: KeyRecord) -> list[dict[str, Any]]:
                     "context": offer.context,
                 }
             )
+    for model, ready in await gateway.store.read(_encrypted, key.account_id):
+        entries.append(
+            {
+                "id": encrypted_model(model.id),
+                "object": "model",
+                "created": model.created_at_ms // 1000,
+                "owned_by": model.account_id,
+                "kind": "encrypted",
+                "name": model.name,
+                "visibility": model.visibility,
+                "version": ready.number,
+                "parameters_id": ready.parameters_id,
+                "key_bytes": ready.key_bytes,
+            }
+        )
     return [entry for entry in entries if key.allows_model(str(entry["id"]))]
+
+
+def _encrypted(conn: Connection, account_id: str) -> list[tuple[ModelRow, VersionRow]]:
+    """The account's own and public encrypted models that can be queried."""
+    found = [(model, ready_version(conn, model.id)) for model in visible_models(conn, account_id, MAX_ENCRYPTED)]
+    return [(model, ready) for model, ready in found if ready is not None]

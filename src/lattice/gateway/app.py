@@ -21,6 +21,8 @@ from lattice.gateway.api import routers as account_routers
 from lattice.gateway.catalogue import DEFAULT_PRICES, Catalogue
 from lattice.gateway.chat.routes import InferenceEndpoint
 from lattice.gateway.chat.service import WorkService
+from lattice.gateway.encrypted import routes as encrypted_routes
+from lattice.gateway.encrypted.platform import EncryptedPlatform
 from lattice.gateway.http.boundary import Boundary
 from lattice.gateway.http.dispatch import Dispatch
 from lattice.gateway.http.errors import install_error_handlers
@@ -85,6 +87,7 @@ async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) ->
         presence=Presence(hub, store, clock, settings.max_queue),
         pairing=Pairing(store, pepper, clock, settings.origin, sender.public.text),
         sender_key=sender,
+        encrypted=EncryptedPlatform(settings, store, pepper, clock, gateway_id, settings.data_dir),
     )
     return gateway, owner
 
@@ -98,6 +101,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         *account_routers(gateway),
         runtime_routes.router(gateway),
         api_models.router(gateway),
+        *encrypted_routes.routers(gateway),
         health.router(gateway),
     ):
         control.include_router(router)
@@ -110,7 +114,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         "/v1/relay/renew": relay.renew,
         "/v1/relay/fail": relay.fail,
     }
-    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds)
+    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds, encrypted_routes.reads_own_body)
     rest = Router(default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
     return Boundary(Dispatch(hot, rest), gateway.clock, gateway.metrics)
 
@@ -120,6 +124,7 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(gateway.hub.sweep_forever(), name="sweep"),
         asyncio.create_task(_upkeep_forever(gateway), name="upkeep"),
+        *gateway.encrypted.loops(),
     ]
     try:
         yield
@@ -130,6 +135,7 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
                 await task
         with suppress(LatticeError):
             await gateway.keys.flush()
+        await gateway.encrypted.close()
         await gateway.store.close()
 
 
@@ -146,6 +152,7 @@ async def _upkeep_forever(gateway: Gateway) -> None:
                     work.fail(LatticeError("lease_lost"))
             await gateway.store.write(purge, now)
             await gateway.keys.flush()
+            await gateway.encrypted.upkeep()
         except LatticeError as error:
             _log.warning("upkeep_failed", code=error.code)
 

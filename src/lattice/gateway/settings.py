@@ -37,6 +37,11 @@ class GatewaySettings(BaseSettings):
     keep_alive_seconds: float = Field(15.0, gt=0, description="Silence after which a stream gets a comment.")
     max_queue: int = Field(256, ge=0, description="Works that may wait for one runtime.")
     drain_seconds: float = Field(20.0, ge=0, description="Time for running work to finish at shutdown.")
+    compile_memory_mib: int = Field(4096, ge=512, description="Memory for checking or compiling an uploaded model.")
+    compile_seconds: float = Field(900.0, gt=0, description="Time for checking or compiling an uploaded model.")
+    webhook_private_addresses: bool = Field(
+        False, description="Let webhooks go to private and loopback addresses, and over plain http."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_json: bool = Field(True, description="Structured logs as JSON lines; false for people.")
 

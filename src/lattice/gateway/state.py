@@ -13,6 +13,8 @@ from lattice.core.models import CatalogueTarget, PersonalTarget
 from lattice.gateway.api.credentials import presented_secret, request_guard
 from lattice.gateway.catalogue import Catalogue
 from lattice.gateway.chat.service import WorkService
+from lattice.gateway.encrypted.model_rows import find_model
+from lattice.gateway.encrypted.platform import EncryptedPlatform
 from lattice.gateway.idempotency import Guard
 from lattice.gateway.identity.cache import KeyCache
 from lattice.gateway.identity.keys import KeyRecord
@@ -49,6 +51,7 @@ class Gateway:
     presence: Presence
     pairing: Pairing
     sender_key: IdentityKey
+    encrypted: EncryptedPlatform
 
     async def authenticate(self, request: Request) -> KeyRecord:
         """Who is asking, on a control-plane route."""
@@ -68,12 +71,21 @@ class Gateway:
         """Where the request goes, or the catalogued reason why it can go nowhere."""
         now = self.clock.now_ms()
         if isinstance(target, CatalogueTarget):
+            if target.encrypted_id is not None:
+                raise await self._encrypted_only(key, target.encrypted_id)
             price = await self.catalogue.price(target.canonical)
             return route_catalogue(target, price, self.hub.links.values(), task, now)
         route = route_personal(target, self.hub.links, key.account_id, task, now)
         if route is None:
             raise await self._unreachable(key, target.runtime_id, now)
         return route
+
+    async def _encrypted_only(self, key: KeyRecord, model_id: str) -> LatticeError:
+        """An encrypted model refuses plaintext by construction; one that the caller may not see does not exist."""
+        model = await self.store.read(find_model, model_id)
+        if model is None or (model.account_id != key.account_id and model.visibility != "public"):
+            return LatticeError("model_not_found")
+        return LatticeError("encrypted_only")
 
     async def _unreachable(self, key: KeyRecord, runtime_id: str, now: int) -> LatticeError:
         row = await self.store.read(find_runtime, runtime_id)

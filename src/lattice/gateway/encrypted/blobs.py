@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -57,7 +57,7 @@ class BlobStore(Protocol):
         """A file of this machine that holds it, to be read by a child process."""
         ...
 
-    async def sweep(self, grace_seconds: float, unused: Callable[[list[bytes]], list[bytes]]) -> int:
+    async def sweep(self, grace_seconds: float, unused: Callable[[list[bytes]], Awaitable[list[bytes]]]) -> int:
         """Delete what `unused` picks among the blobs older than the grace; returns how many."""
         ...
 
@@ -135,9 +135,14 @@ class FolderBlobs:
         name = sha256.hex()
         return self._folder / name[:2] / name[2:]
 
-    async def sweep(self, grace_seconds: float, unused: Callable[[list[bytes]], list[bytes]]) -> int:
+    async def sweep(self, grace_seconds: float, unused: Callable[[list[bytes]], Awaitable[list[bytes]]]) -> int:
         """Delete what `unused` picks among the blobs older than the grace; returns how many."""
-        return await self.run(self._sweep, grace_seconds, unused)
+        before, gone = time.time() - grace_seconds, 0
+        for folder in await self.run(lambda: sorted(self._folder.glob("[0-9a-f][0-9a-f]"))):
+            old = await self.run(_old, folder, before)
+            if old:
+                gone += await self.run(self._delete, await unused(old), before)
+        return gone
 
     def close(self) -> None:
         """Wait for what the threads do."""
@@ -167,16 +172,13 @@ class FolderBlobs:
             finally:
                 os.close(descriptor)
 
-    def _sweep(self, grace_seconds: float, unused: Callable[[list[bytes]], list[bytes]]) -> int:
-        before, gone = time.time() - grace_seconds, 0
-        for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
-            old = [bytes.fromhex(folder.name + path.name) for path in folder.iterdir() if _older(path, before)]
-            for sha256 in unused(old) if old else ():
-                path = self.path(sha256)
-                with self._naming:
-                    if _older(path, before):
-                        path.unlink()
-                        gone += 1
+    def _delete(self, hashes: list[bytes], before: float) -> int:
+        gone = 0
+        for path in map(self.path, hashes):
+            with self._naming:
+                if _older(path, before):  # nobody took it up meanwhile
+                    path.unlink()
+                    gone += 1
         return gone
 
 
@@ -205,6 +207,10 @@ def _append(descriptor: int, digest: hashlib._Hash, piece: bytearray) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _old(folder: Path, before: float) -> list[bytes]:
+    return [bytes.fromhex(folder.name + path.name) for path in folder.iterdir() if _older(path, before)]
 
 
 def _older(path: Path, before: float) -> bool:

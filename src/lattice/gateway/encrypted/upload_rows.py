@@ -53,7 +53,7 @@ class UploadRow(msgspec.Struct, frozen=True):
     account_id: str
     token_id: str | None
     kind: UploadKind
-    bytes: int
+    size: int = msgspec.field(name="bytes")
     sha256: bytes
     part_bytes: int
     received: bytes
@@ -64,7 +64,7 @@ class UploadRow(msgspec.Struct, frozen=True):
     @property
     def parts(self) -> int:
         """How many parts it has."""
-        return -(-self.bytes // self.part_bytes)
+        return -(-self.size // self.part_bytes)
 
     def has(self, part: int) -> bool:
         """Whether that part is there."""
@@ -78,7 +78,7 @@ class UploadRow(msgspec.Struct, frozen=True):
         """Bytes of a part; `invalid_request` for one that does not exist."""
         if not 0 <= part < self.parts:
             raise LatticeError("invalid_request", f"The upload has the parts 0 to {self.parts - 1}.")
-        return min(self.part_bytes, self.bytes - part * self.part_bytes)
+        return min(self.part_bytes, self.size - part * self.part_bytes)
 
     def require_open(self, now_ms: int) -> None:
         """Raise `upload_expired` for one that takes nothing any more."""
@@ -92,24 +92,24 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str
     token_id: str | None
     kind: UploadKind
-    bytes: int
+    size: int = msgspec.field(name="bytes")
     sha256: bytes
 
 
 def create_upload(conn: Connection, new: NewUpload, now_ms: int) -> UploadRow:
     """Announce an upload. Raises `body_too_large` or `too_many_uploads`."""
-    if new.bytes > LIMITS[new.kind]:
+    if new.size > LIMITS[new.kind]:
         raise LatticeError("body_too_large", f"An upload of kind {new.kind} has at most {LIMITS[new.kind]} bytes.")
-    count, size = conn.execute(_OPEN, {"account": new.account_id, "now": now_ms}).one()
-    if count >= MAX_OPEN or size + new.bytes > MAX_OPEN_BYTES:
+    count, total = conn.execute(_OPEN, {"account": new.account_id, "now": now_ms}).one()
+    if count >= MAX_OPEN or total + new.size > MAX_OPEN_BYTES:
         raise LatticeError("too_many_uploads")
-    parts = -(-new.bytes // PART_BYTES)
+    parts = -(-new.size // PART_BYTES)
     row = UploadRow(
         new_id(Prefix.UPLOAD, now_ms),
         new.account_id,
         new.token_id,
         new.kind,
-        new.bytes,
+        new.size,
         new.sha256,
         PART_BYTES,
         bytes(-(-parts // 8)),
@@ -117,7 +117,7 @@ def create_upload(conn: Connection, new: NewUpload, now_ms: int) -> UploadRow:
         now_ms,
         now_ms + LIFE_MS,
     )
-    conn.execute(_INSERT, msgspec.structs.asdict(row))
+    conn.execute(_INSERT, msgspec.to_builtins(row, builtin_types=(bytes,)))
     return row
 
 

@@ -15,6 +15,7 @@ from lattice.gateway.encrypted.blobs import PIECE_BYTES, FolderBlobs, gathered, 
 from lattice.gateway.encrypted.upload_rows import (
     NewUpload,
     UploadRow,
+    UploadState,
     create_upload,
     end_upload,
     expire_uploads,
@@ -42,7 +43,7 @@ class Uploads:
 
     async def begin(self, new: NewUpload) -> UploadRow:
         """Announce an upload outside of an idempotent creation."""
-        self.require_room(new.bytes)
+        self.require_room(new.size)
         return await self._store.write(create_upload, new, self._clock.now_ms())
 
     async def put_part(self, row: UploadRow, part: int, body: AsyncIterator[bytes]) -> UploadRow:
@@ -69,8 +70,8 @@ class Uploads:
             if missing:
                 raise LatticeError("upload_incomplete", details={"missing": missing[:100]})
             path = self._path(row.id)
-            fits = await self._blobs.run(_size, path) == row.bytes and await self._blobs.adopt(path, row.sha256)
-            state = "complete" if fits else "expired"
+            fits = await self._blobs.run(_size, path) == row.size and await self._blobs.adopt(path, row.sha256)
+            state: UploadState = "complete" if fits else "expired"
             await self._store.write(end_upload, row.id, state, self._clock.now_ms())
             await self._blobs.run(_remove, path)
         if not fits:
@@ -97,10 +98,7 @@ class Uploads:
             os.close(descriptor)
 
     async def _compare(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> None:
-        if row.state == "complete":
-            kept = self._blobs.path(row.sha256)
-        else:
-            kept = self._path(row.id)
+        kept = self._blobs.path(row.sha256) if row.state == "complete" else self._path(row.id)
         descriptor = await self._blobs.run(os.open, kept, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offset = part * row.part_bytes

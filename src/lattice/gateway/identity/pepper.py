@@ -24,6 +24,10 @@ class Pepper:
         #: A separate key for the MACs of request bodies and idempotency keys.
         self.mac_key = hmac.digest(raw, b"lattice idempotency macs v1", "sha256")
 
+    def derive(self, label: bytes) -> bytes:
+        """A key of its own for each purpose."""
+        return hmac.digest(self._key, label, "sha256")
+
     def hash(self, secret: str) -> bytes:
         """HMAC-SHA256 of a secret: all that is ever stored of it."""
         return hmac.digest(self._key, secret.encode(), "sha256")

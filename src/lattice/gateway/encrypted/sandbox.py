@@ -1,0 +1,136 @@
+"""Runs `child` on what strangers uploaded: its own process, little memory, little time, and a bare environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lattice.core.errors import LatticeError, catalogue
+
+MAX_RESULT = 16 * 1024 * 1024
+_KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
+"""No setting, no credential, no home folder: a child has nothing to tell."""
+
+Progress = Callable[[str, float], None]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child may use."""
+
+    memory_bytes: int
+    seconds: float
+    file_bytes: int
+    threads: int = 1
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One line on the child's standard input."""
+
+    kind: str
+    source: str
+    out: str
+    limits: Limits
+    calibration: str | None = None
+    options: dict[str, Any] = {}
+    client: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One line of the child's standard output: a stage of the work, and 0.0 where it begins, 1.0 where it ends."""
+
+    stage: str
+    part: float
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The file `result.json` that the child leaves: facts, or an error of the catalogue."""
+
+    facts: dict[str, Any] | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@asynccontextmanager
+async def scratch(folder: Path) -> AsyncIterator[Path]:
+    """A folder for one child, gone afterwards."""
+    made = await asyncio.to_thread(_scratch, folder)
+    try:
+        yield made
+    finally:
+        await asyncio.to_thread(shutil.rmtree, made, True)
+
+
+async def run_child(task: Task, progress: Progress | None = None) -> dict[str, Any]:
+    """The facts that the child found. Its errors are raised here; death and delay are `compilation_failed`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "lattice.gateway.encrypted.child",
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        cwd=task.out,
+        env=_environment(task.limits),
+    )
+    try:
+        async with asyncio.timeout(task.limits.seconds):
+            await _talk(process, task, progress)
+            await process.wait()
+    except TimeoutError:
+        raise LatticeError("compilation_failed", f"It took longer than {task.limits.seconds:g} seconds.") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return await asyncio.to_thread(_read_result, Path(task.out) / "result.json", process.returncode)
+
+
+async def _talk(process: Process, task: Task, progress: Progress | None) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(msgspec.json.encode(task) + b"\n")  # left open: its end is how the child knows of ours
+        await process.stdin.drain()
+    async for line in process.stdout:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            step = msgspec.json.decode(line, type=Step)
+            if progress is not None:
+                progress(step.stage[:100], step.part)
+
+
+def _read_result(path: Path, status: int | None) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_RESULT:
+            raise LatticeError("compilation_failed", "Its description is too large.")
+        result = msgspec.json.decode(path.read_bytes(), type=Result)
+    except (OSError, msgspec.MsgspecError):
+        how = "memory or processor time ran out" if status else "no result"
+        raise LatticeError("compilation_failed", f"The process ended early ({how}).") from None
+    if result.facts is None:
+        code = result.code if result.code in catalogue() else "compilation_failed"
+        raise LatticeError(str(code), result.message)
+    return result.facts
+
+
+def _scratch(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+def _environment(limits: Limits) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    threads = {f"{name}_NUM_THREADS": str(limits.threads) for name in ("OMP", "OPENBLAS", "MKL", "LATTICE_FHE")}
+    return kept | threads | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
