@@ -61,7 +61,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[VersionRow, KeysRow]:
-    """Whether such a query could run: a ready version, keys that fit it, budget, a worker or one that may be started."""
+    """Whether such a query could run: a ready version, keys that fit, budget, a worker that runs or may be started."""
     user = token.require_user()
     version = require_ready(conn, token.model_id)
     keys = _keys(conn, token.model_id, user, version, wanted.evaluation_keys)

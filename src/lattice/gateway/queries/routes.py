@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
@@ -26,14 +26,22 @@ from lattice.gateway.queries.databases import add_database, delete_database, lis
 from lattice.gateway.queries.desk import Body, Taken, Wanted
 from lattice.gateway.queries.rows import QueryRow, cancel_query, get_query, list_queries
 from lattice.gateway.queries.shape import BundleShape
-from lattice.gateway.queries.views import DatabaseList, DatabaseView, NewDatabaseBody, QueryView, failure, result_headers
+from lattice.gateway.queries.views import (
+    DatabaseList,
+    DatabaseView,
+    NewDatabaseBody,
+    QueryView,
+    failure,
+    result_headers,
+)
 from lattice.gateway.workers.relay_routes import hung_up
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
 
 SUBMIT = "/v1/encrypted-queries"
-_BUNDLE = {200: {"content": {BUNDLE_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BUNDLE: dict[int | str, dict[str, Any]] = {200: {"content": {BUNDLE_MEDIA_TYPE: _BINARY}}}
 _QUIET_SECONDS = 15.0
 
 
@@ -117,14 +125,10 @@ class QueryCounter:
 
         blob = await gateway.encrypted.blobs.put(pieces(), gateway.settings.max_query_bytes)
         shape.finish()
-        guard = request_guard(
-            gateway.pepper, token, f"POST {SUBMIT}", request.headers, wanted.mac_body(blob.sha256)
-        )
+        guard = request_guard(gateway.pepper, token, f"POST {SUBMIT}", request.headers, wanted.mac_body(blob.sha256))
         now = gateway.clock.now_ms()
         until = now + int(gateway.settings.execution_seconds * 1000)
-        taken = await gateway.store.write(
-            desk.submit, token, wanted, Body(blob.sha256, blob.bytes), guard, now, until
-        )
+        taken = await gateway.store.write(desk.submit, token, wanted, Body(blob.sha256, blob.bytes), guard, now, until)
         if not taken.again:
             gateway.workers.queued(taken.row)
         return taken
@@ -189,7 +193,7 @@ def _add_databases(api: APIRouter, gateway: Gateway) -> None:
         def act(conn: Connection, _: str | None) -> bytes:
             upload = complete_upload(conn, token.account_id, body.upload_id, ("database",), token.id)
             now = gateway.clock.now_ms()
-            row = new_database(token.account_id, token.model_id, user, upload.sha256, upload.bytes, now)
+            row = new_database(token.account_id, token.model_id, user, upload.sha256, upload.size, now)
             return DatabaseView.of(add_database(conn, row)).model_dump_json().encode()
 
         return await create(gateway, request, token, act)

@@ -15,7 +15,7 @@ from lattice.gateway.queries.rows import QueryRow
 
 
 class QueryView(BaseModel):
-    """A query. `reason` is an error code of the catalogue; `receipt` the word of the worker that computed the result."""
+    """A query. `reason` is an error code of the catalogue; `receipt` the signed word of the worker that computed."""
 
     id: str
     state: Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]

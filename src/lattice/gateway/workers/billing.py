@@ -13,12 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from lattice.core.errors import LatticeError
-from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway.ledger.postings import post_hold, post_release
 from lattice.gateway.store.schema import wallets
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.rows import Reason, WorkerRow, find_worker, get_worker, open_workers, set_worker
-from lattice.gateway.workers.slices import Meter
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS, Meter
 
 STARTING_MS = 120_000
 """A worker that has not been heard of for so long while it starts has failed."""
