@@ -40,6 +40,7 @@ _SAMPLES: dict[str, Any] = {"integer": 1, "number": 1.0, "boolean": True, "array
 _NO_KEY = "none"
 _ANY_KEY = "any key"
 _RUNTIME = "runtime credential"
+_TOKEN = "access token"  # noqa: S105
 
 
 class Route(NamedTuple):
@@ -94,6 +95,7 @@ async def _explore() -> tuple[list[Route], list[tuple[str, str]]]:
                 routes = [await _probe(http, secret, *found) for found in _found(schema)]
                 answers = await example_answers(http, owner.secret if owner else "", owner.account_id if owner else "")
         finally:
+            await gateway.encrypted.close()
             await gateway.store.close()
     return routes, answers
 
@@ -142,9 +144,12 @@ async def _needs(
     if anonymous.status_code != 401 or _code(anonymous) != "invalid_credential":
         return _NO_KEY
     refused = await http.request(method, url, json=sent, headers={"authorization": f"Bearer {weak}"})
+    if refused.status_code == 401:
+        return _TOKEN
     if refused.status_code != 403:
         return _ANY_KEY
-    return " or ".join(code(scope) for scope in _error(refused)["needs"].split(" or "))
+    needs = " or ".join(code(scope) for scope in _error(refused)["needs"].split(" or "))
+    return f"{needs}, or {_TOKEN}" if path.startswith("/v1/uploads") else needs
 
 
 def _sample(kind: str) -> Any:
@@ -200,7 +205,8 @@ members that end in `_ms`. Money is a whole number of micro-credits, in members 
 the cursor back as `?cursor=`, and `?limit=` for the size of a page. Failures are in [Errors](errors.md).
 
 A credential goes into `Authorization: Bearer …`, or into `x-api-key`. The tables say which scope it must have; *any
-key* means that every live key may call the route. The scopes were read off the gateway's own refusals.
+key* means that every live key may call the route; *access token* is an end user's `eut_…`. The scopes were read off
+the gateway's own refusals.
 
 The gateway serves its OpenAPI 3.1 document at `/openapi.json`. The inference and relay routes are not in it: they run
 outside the framework that makes it. Their bodies are OpenAI's, and the [relay protocol](relay-protocol.md).
@@ -210,7 +216,7 @@ _REQUEST_HEADERS = (
     ("`authorization`, `x-api-key`", "every route", "The credential."),
     (
         "`idempotency-key`",
-        "plain inference; POSTs of keys, accounts and grants",
+        "plain inference; every POST that creates something",
         "1 to 255 printable characters. See [Retry safely](../how-to/retry-safely.md).",
     ),
     (

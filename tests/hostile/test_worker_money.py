@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from lattice.core.errors import LatticeError
-from lattice.core.worker import DRAIN_MS, SLICE_MS
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway import ledger
 from lattice.gateway.ledger import Grant
 from lattice.gateway.store.schema import entries

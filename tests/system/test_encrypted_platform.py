@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import web
 
@@ -208,3 +210,35 @@ async def test_keys_that_do_not_fit_are_refused_before_any_query(live: LiveGatew
     assert (status, answer["error"]) in ((422, "keys_mismatch"), (400, "blob_invalid"))
     assert (await user.ok("GET", "/v1/evaluation-keys"))["data"] == []
     assert LatticeError(answer["error"])
+
+
+@pytest.mark.slow
+async def test_an_uploaded_onnx_model_is_compiled_with_its_calibration(live: LiveGateway) -> None:
+    """States and steps are told as they happen; the artefact that comes out is one that a worker loads."""
+    onnx = pytest.importorskip("onnx")
+    path = Path(__file__).parents[2] / "examples" / "models" / "breast_cancer" / "model.onnx"
+    features = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[-1].dim_value
+    samples = np.random.default_rng(0).normal(size=(64, features))
+    buffer = io.BytesIO()
+    np.save(buffer, samples)
+    owner = await provider(live)
+    model = await owner.model()
+    body = {
+        "upload_id": await owner.upload("model", path.read_bytes()),
+        "calibration_upload_id": await owner.upload("calibration", buffer.getvalue()),
+        "kind": "onnx",
+        "options": {"allow_inaccurate": True},
+    }
+    async with asyncio.timeout(60):
+        reading = asyncio.create_task(read_events(owner, model["id"], 3))
+        made = await owner.ok("POST", f"/v1/encrypted-models/{model['id']}/versions", body)
+        version = await owner.ended(model["id"], made["version"])
+        assert (version["state"], version["reason"]) == ("ready", None)
+        events = await reading
+    assert [event["event"] for event in events] == ["version.uploaded", "version.compiling", "version.ready"]
+    kept = live.gateway.encrypted.blobs.path(bytes.fromhex(version["artefact_sha256"]))
+    assert artefact.load(kept).program.id == version["program_id"]
+    refused = body | {"options": {"security": "none"}}
+    made = await owner.ok("POST", f"/v1/encrypted-models/{model['id']}/versions", refused)
+    failed = await owner.ended(model["id"], made["version"])
+    assert failed["reason"].startswith("invalid_parameters: ")

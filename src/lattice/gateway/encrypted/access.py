@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +29,24 @@ class Uploader(NamedTuple):
     token_id: str | None
 
 
+def token_holder(gateway: Gateway) -> Callable[[Request], Awaitable[TokenRecord]]:
+    """A dependency: the live access token that asks, within its requests per minute."""
+
+    async def dependency(request: Request) -> TokenRecord:
+        return await authenticate_token(gateway, request)
+
+    return dependency
+
+
+def uploading(gateway: Gateway) -> Callable[[Request], Awaitable[Uploader]]:
+    """A dependency: a key that may manage models, or an access token of an assigned user."""
+
+    async def dependency(request: Request) -> Uploader:
+        return await _uploader(gateway, request)
+
+    return dependency
+
+
 async def authenticate_token(gateway: Gateway, request: Request) -> TokenRecord:
     """The live access token that asks, within its requests per minute."""
     secret = presented_secret(request.headers)
@@ -39,8 +57,7 @@ async def authenticate_token(gateway: Gateway, request: Request) -> TokenRecord:
     return token
 
 
-async def authenticate_uploader(gateway: Gateway, request: Request) -> Uploader:
-    """A key that may manage models, or an access token of an assigned user."""
+async def _uploader(gateway: Gateway, request: Request) -> Uploader:
     if presented_secret(request.headers).startswith(_TOKEN):
         token = await authenticate_token(gateway, request)
         token.require_user()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
 from lattice.gateway.api.access import create
-from lattice.gateway.encrypted.access import authenticate_uploader, body_pieces
+from lattice.gateway.encrypted.access import Uploader, body_pieces, uploading
 from lattice.gateway.encrypted.upload_rows import NewUpload, UploadRow, create_upload, get_upload
 from lattice.gateway.encrypted.views import NewUploadBody, UploadView
 
@@ -29,14 +29,16 @@ def router(gateway: Gateway) -> APIRouter:
     api = APIRouter(tags=["uploads"])
     uploads = gateway.encrypted.uploads
 
-    async def own(request: Request, upload_id: str) -> UploadRow:
-        uploader = await authenticate_uploader(gateway, request)
+    uploading_one = uploading(gateway)
+
+    async def own(uploader: Uploader, upload_id: str) -> UploadRow:
         return await gateway.store.read(get_upload, uploader.account_id, upload_id, uploader.token_id)
 
     @api.post("/v1/uploads", status_code=201, response_model=UploadView)
-    async def begin_upload(request: Request, body: NewUploadBody) -> Response:
+    async def begin_upload(
+        request: Request, body: NewUploadBody, uploader: Uploader = Depends(uploading_one)
+    ) -> Response:
         """Announce a file: its kind, size and SHA-256. Takes a developer key or an access token."""
-        uploader = await authenticate_uploader(gateway, request)
         uploads.require_room(body.bytes)
         new = NewUpload(
             account_id=uploader.account_id,
@@ -53,20 +55,22 @@ def router(gateway: Gateway) -> APIRouter:
         return await create(gateway, request, uploader, act)
 
     @api.get("/v1/uploads/{upload_id}")
-    async def read_upload(request: Request, upload_id: str) -> UploadView:
+    async def read_upload(upload_id: str, uploader: Uploader = Depends(uploading_one)) -> UploadView:
         """What has arrived, so that an interrupted upload can go on."""
-        return UploadView.of(await own(request, upload_id))
+        return UploadView.of(await own(uploader, upload_id))
 
     @api.put("/v1/uploads/{upload_id}/parts/{part}", openapi_extra=_PART)
-    async def put_part(request: Request, upload_id: str, part: int) -> UploadView:
+    async def put_part(
+        request: Request, upload_id: str, part: int, uploader: Uploader = Depends(uploading_one)
+    ) -> UploadView:
         """Send a part, as raw bytes. Sending the same bytes again changes nothing."""
-        row = await own(request, upload_id)
+        row = await own(uploader, upload_id)
         pieces = body_pieces(request, gateway.settings.body_seconds)
         return UploadView.of(await uploads.put_part(row, part, pieces))
 
     @api.post("/v1/uploads/{upload_id}/complete")
-    async def complete_upload(request: Request, upload_id: str) -> UploadView:
+    async def complete_upload(upload_id: str, uploader: Uploader = Depends(uploading_one)) -> UploadView:
         """Check size and hash of the whole. Again changes nothing."""
-        return UploadView.of(await uploads.complete(await own(request, upload_id)))
+        return UploadView.of(await uploads.complete(await own(uploader, upload_id)))
 
     return api

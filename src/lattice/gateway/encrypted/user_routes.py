@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
 from lattice.core.errors import LatticeError
 from lattice.gateway.api.access import create
-from lattice.gateway.encrypted.access import authenticate_token
+from lattice.gateway.encrypted.access import token_holder
 from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, delete_keys, fitting_keys, list_keys
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
@@ -28,11 +28,11 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 def router(gateway: Gateway) -> APIRouter:
     """The token holder's routes."""
     api = APIRouter(tags=["encrypted inference"])
+    holder = token_holder(gateway)
 
     @api.get("/v1/encrypted-model")
-    async def read_own_model(request: Request) -> TokenModelView:
+    async def read_own_model(token: TokenRecord = Depends(holder)) -> TokenModelView:
         """The model that this token opens, the keys that it needs, and the user's keys where they fit already."""
-        token = await authenticate_token(gateway, request)
         model, version, keys = await gateway.store.read(_opened, token)
         assert version.client_sha256 is not None
         size = await gateway.encrypted.blobs.size(version.client_sha256)
@@ -42,9 +42,8 @@ def router(gateway: Gateway) -> APIRouter:
         return _view(model, version, keys, size, view)
 
     @api.get("/v1/encrypted-model/client", response_class=StreamingResponse, responses=_BYTES)
-    async def read_client_part(request: Request) -> Response:
+    async def read_client_part(request: Request, token: TokenRecord = Depends(holder)) -> Response:
         """The artefact's client part: parameters, the list of keys, how to encrypt and decrypt. No weights."""
-        token = await authenticate_token(gateway, request)
         version = await gateway.store.read(require_ready, token.model_id)
         assert version.client_sha256 is not None
         etag = f'"{version.client_sha256.hex()}"'
@@ -60,9 +59,8 @@ def router(gateway: Gateway) -> APIRouter:
         )
 
     @api.post("/v1/evaluation-keys", status_code=201, response_model=KeysView)
-    async def register_keys(request: Request, body: NewKeysBody) -> Response:
+    async def register_keys(request: Request, body: NewKeysBody, token: TokenRecord = Depends(holder)) -> Response:
         """Register uploaded keys, in place of earlier ones for the same list. All clients of the user share them."""
-        token = await authenticate_token(gateway, request)
         new = await gateway.encrypted.keys.check(token, body.upload_id)
 
         def act(conn: Connection, _: str | None) -> bytes:
@@ -72,9 +70,8 @@ def router(gateway: Gateway) -> APIRouter:
         return await create(gateway, request, token, act)
 
     @api.get("/v1/evaluation-keys")
-    async def read_keys(request: Request) -> KeysList:
+    async def read_keys(token: TokenRecord = Depends(holder)) -> KeysList:
         """The user's keys for this model, newest first."""
-        token = await authenticate_token(gateway, request)
         user = token.require_user()
 
         def read(conn: Connection) -> KeysList:
@@ -85,9 +82,8 @@ def router(gateway: Gateway) -> APIRouter:
         return await gateway.store.read(read)
 
     @api.delete("/v1/evaluation-keys/{keys}", status_code=204)
-    async def remove_keys(request: Request, keys: str) -> Response:
+    async def remove_keys(keys: str, token: TokenRecord = Depends(holder)) -> Response:
         """Delete keys. Queries with them fail from now on."""
-        token = await authenticate_token(gateway, request)
         now = gateway.clock.now_ms()
         await gateway.store.write(delete_keys, token.model_id, token.require_user(), keys, now)
         return Response(status_code=204)

@@ -1,1 +1,1 @@
-"""Encrypted queries: taken from end users, queued for workers, answered with ciphertexts that only the user can open."""
+"""Encrypted queries: taken from end users, queued for workers, answered with what only the user can decrypt."""

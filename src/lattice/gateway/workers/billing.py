@@ -1,9 +1,9 @@
 """What a worker's time costs: the transactions that sell slices, bill what was observed and give back the rest.
 
-Only the gateway's own observations count: a contact of the worker's current session while it is active. The time between
-two contacts of a session is billed, never past what was sold, so a worker that vanishes is billed to its last contact and
-a gateway that vanishes bills nothing that it did not see. Each function changes `workers`, `wallets` and `entries` in the
-transaction of its caller, and every one of them leaves `held_micro` equal to the price of what is sold and not billed.
+Only the gateway's own observations count: a contact of the worker's current session while it is active. The time
+between two contacts of a session is billed, never past what was sold, so a worker that vanishes is billed to its last
+contact, and a gateway that vanishes bills nothing that it did not see. Each function changes `workers`, `wallets` and
+`entries` in its caller's transaction and leaves `held_micro` equal to the price of what is sold and not billed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from lattice.core.errors import LatticeError
-from lattice.core.worker import DRAIN_MS, SLICE_MS
 from lattice.gateway.ledger.postings import post_hold, post_release
 from lattice.gateway.store.schema import wallets
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.rows import Reason, WorkerRow, find_worker, get_worker, open_workers, set_worker
-from lattice.gateway.workers.slices import Meter
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS, Meter
 
 STARTING_MS = 120_000
 """A worker that has not been heard of for so long while it starts has failed."""
@@ -26,13 +25,14 @@ STARTING_MS = 120_000
 SILENCE_MS = SLICE_MS + DRAIN_MS
 """An active worker that has not been heard of for so long has stopped by itself: nothing was sold beyond that."""
 
-# The lock makes an account's workers take turns, also beside other gateways.
-_AVAILABLE = select(wallets.c.available_micro).where(wallets.c.account_id == bindparam("account")).with_for_update()
+_WALLET = select(wallets.c.available_micro).where(wallets.c.account_id == bindparam("account"))
+_AVAILABLE = _WALLET.with_for_update()  # an account's workers take turns, also beside other gateways
 
 
 def require_credits(conn: Connection, account_id: str, micro_per_second: int) -> None:
     """Raise `credits_exhausted` where a worker could not even begin."""
-    if micro_per_second and slices.begin(0, micro_per_second, 0, _available(conn, account_id)) is None:
+    available = int(conn.execute(_WALLET, {"account": account_id}).scalar() or 0)
+    if micro_per_second and slices.begin(0, micro_per_second, 0, available) is None:
         raise LatticeError("credits_exhausted", "The balance does not cover the first seconds of a worker.")
 
 
@@ -66,7 +66,8 @@ def stop(conn: Connection, worker_id: str, reason: Reason, now_ms: int) -> Worke
 def end(conn: Connection, worker_id: str, reason: Reason, now_ms: int, *, seen: bool = False) -> WorkerRow:
     """A worker is gone: give back what it did not use. Doing it again is fine.
 
-    It is billed to its last contact, or to now where this very contact said goodbye (`seen`). The reason with which it was asked to stop stays.
+    It is billed to its last contact, or to now where this very contact said goodbye (`seen`). The reason with which it
+    was asked to stop stays.
     """
     row = _locked(conn, worker_id, ended=True)
     if not row.open:
@@ -84,7 +85,6 @@ def end(conn: Connection, worker_id: str, reason: Reason, now_ms: int, *, seen: 
         reason=row.reason or reason,
         ended_at_ms=ended,
         paid_until_ms=None,
-        credential_hash=None,
     )
 
 
@@ -105,7 +105,7 @@ def lapse(conn: Connection, now_ms: int) -> list[WorkerRow]:
     """End every worker that has been silent for longer than was sold; the gateway that it talked to may be gone too."""
     gone = []
     for row in open_workers(conn):
-        seen = max(row.last_seen_ms or 0, row.started_at_ms)
+        seen = row.started_at_ms if row.last_seen_ms is None else row.last_seen_ms
         if now_ms > seen + (STARTING_MS if row.state == "starting" else SILENCE_MS):
             gone.append(end(conn, row.id, "failed", now_ms))
     return gone

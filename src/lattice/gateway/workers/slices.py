@@ -1,4 +1,4 @@
-"""The arithmetic of worker time (pure). Money is a function of a session's whole milliseconds, so rounding never drifts.
+"""The arithmetic of worker time (pure). Money is a function of whole milliseconds, so rounding never drifts.
 
 `cost` is cumulative: what `b` milliseconds cost after `a` were paid is `cost(b) - cost(a)`, and however the time is cut
 into slices the sum is the same.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from lattice.core.worker import DRAIN_MS, SLICE_MS
+SLICE_MS = 10_000
+"""Each contact pays this much ahead, as far as the credits reach."""
+
+DRAIN_MS = 5_000
+"""The reserve behind the slice, paid for from the start, in which a worker that must stop finishes what runs."""
 
 
 def cost(milliseconds: int, micro_per_second: int) -> int:
@@ -22,7 +26,7 @@ def affordable(budget_micro: int, micro_per_second: int) -> int:
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """What is known of a session's time: billed up to `seen_ms`, sold up to `paid_until_ms` and the reserve behind it."""
+    """What is known of a worker's time: billed up to `seen_ms`, sold up to `paid_until_ms` and the reserve after it."""
 
     micro_per_second: int
     billed_ms: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from lattice.core.worker import DRAIN_MS, SLICE_MS
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.slices import Meter
 
