@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -164,12 +165,21 @@ class Worker:
 
     async def _serve(self, work: WorkerWork) -> None:
         """One query, from its bytes to its delivered results; a failure is told to the gateway."""
+        began = time.monotonic()
         try:
             outcome = await self._answer(work)
+            answered = time.monotonic()
             if work.id in self._cancelled:
                 raise LatticeError("work_cancelled")
             await self._patiently(lambda: self._link.results(work.id, work.attempt, outcome.pieces, outcome.receipt))
-            log.info("query.answered", query=work.id, attempt=work.attempt, ms=outcome.milliseconds)
+            log.info(
+                "query.answered",
+                query=work.id,
+                attempt=work.attempt,
+                evaluate_ms=outcome.milliseconds,
+                fetch_ms=_ms(answered - began) - outcome.milliseconds,
+                deliver_ms=_ms(time.monotonic() - answered),
+            )
         except LatticeError as error:
             await self._fail(work, error.code, error.message)
         except (RelayDown, OSError) as error:
@@ -241,6 +251,10 @@ class Worker:
                 await self._link.poll(self._said(ending=True))
         log.info("worker.ended", reason=self.ending, unfinished=len(self._running))
         return EXIT_FAILED if self.ending == "failed" else 0
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def serve(settings: WorkerSettings, parent: int | None = None) -> int:
