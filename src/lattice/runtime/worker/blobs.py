@@ -66,10 +66,10 @@ class BlobCache:
                 await download(sha256, writer)
             if writer.sha256 != sha256:
                 raise RelayDown("the gateway sent other bytes than those of the hash")
-            Path(name).replace(path)
+            os.replace(name, path)
         except BaseException:
             with suppress(OSError):
-                Path(name).unlink()
+                os.unlink(name)
             raise
 
     def _evict(self, keep: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 EXIT_UNPAID = 3
 EXIT_PARENT_GONE = 4
@@ -56,11 +57,9 @@ def watch_parent(descriptor: int, on_end: Callable[[], None]) -> None:
     """End the process when the other end of the pipe is closed: by the parent, or by the parent's death."""
 
     def look() -> None:
-        try:
+        with suppress(OSError):
             while os.read(descriptor, 4096):
                 pass
-        except OSError:
-            pass
         on_end()
         leave(EXIT_PARENT_GONE)
 

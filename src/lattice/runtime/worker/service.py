@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -73,7 +74,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(settings.at_once, thread_name_prefix="evaluate")
         self._model: evaluation.Model | None = None
         self._loading: asyncio.Task[None] | None = None
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._secret = b""
         self._changed = asyncio.Event()
@@ -125,7 +126,7 @@ class Worker:
         return WorkerPoll(
             session=self._session,
             active=self._model is not None,
-            running=tuple(self._running),
+            running=tuple(dict.fromkeys(query for query, _ in self._running)),
             cached=self._keys.hashes[-64:],
             concurrency=self._settings.at_once,
             identity=self._identity.public.text,
@@ -142,8 +143,9 @@ class Worker:
         for query in reply.cancel:
             self._cancelled.add(query)
         for work in reply.work:
-            if work.id not in self._running:
-                self._running[work.id] = asyncio.create_task(self._serve(work))
+            key = (work.id, work.attempt)
+            if key not in self._running:
+                self._running[key] = asyncio.create_task(self._serve(work))
         if reply.stop:
             self.stop(reply.stop)
 
@@ -152,7 +154,8 @@ class Worker:
         try:
             path = await self._patiently(lambda: self._blobs.get(sha256, self._link.download))
             self._model = await self._in_thread(evaluation.load_model, path)
-        except (LatticeError, RelayDown, OSError) as error:
+        except Exception as error:
+            # Whatever it is, a worker without a program must say so and end.
             code = error.code if isinstance(error, LatticeError) else type(error).__name__
             log.error("worker.load_failed", code=code)
             self.stop("failed")
@@ -162,12 +165,21 @@ class Worker:
 
     async def _serve(self, work: WorkerWork) -> None:
         """One query, from its bytes to its delivered results; a failure is told to the gateway."""
+        began = time.monotonic()
         try:
             outcome = await self._answer(work)
+            answered = time.monotonic()
             if work.id in self._cancelled:
                 raise LatticeError("work_cancelled")
             await self._patiently(lambda: self._link.results(work.id, work.attempt, outcome.pieces, outcome.receipt))
-            log.info("query.answered", query=work.id, attempt=work.attempt, ms=outcome.milliseconds)
+            log.info(
+                "query.answered",
+                query=work.id,
+                attempt=work.attempt,
+                evaluate_ms=outcome.milliseconds,
+                fetch_ms=_ms(answered - began) - outcome.milliseconds,
+                deliver_ms=_ms(time.monotonic() - answered),
+            )
         except LatticeError as error:
             await self._fail(work, error.code, error.message)
         except (RelayDown, OSError) as error:
@@ -176,7 +188,7 @@ class Worker:
             # Whatever a numeric kernel throws must not end the worker, nor quote data in a log.
             await self._fail(work, "runtime_failed", type(error).__name__)
         finally:
-            self._running.pop(work.id, None)
+            self._running.pop((work.id, work.attempt), None)
             self._cancelled.discard(work.id)
 
     async def _answer(self, work: WorkerWork) -> evaluation.Outcome:
@@ -239,6 +251,10 @@ class Worker:
                 await self._link.poll(self._said(ending=True))
         log.info("worker.ended", reason=self.ending, unfinished=len(self._running))
         return EXIT_FAILED if self.ending == "failed" else 0
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def serve(settings: WorkerSettings, parent: int | None = None) -> int:
