@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -236,6 +237,7 @@ def main() -> None:
         found = WORKLOADS[workload](arrays, int(count))
     except ImportError as fault:
         found = {"left_out": f"{workload}: {fault} ({sys.executable} has no such package)"}
+    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

@@ -1,6 +1,6 @@
 """A deployed model without mathematics, and a worker that computes nothing: its result is the query's own bytes.
 
-It speaks the whole worker protocol of `lattice.core.worker_relay` with real receipts, and a test decides its every step.
+It speaks the whole worker protocol of `lattice.core.worker_relay` with real receipts; a test decides its every step.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from lattice.core.errors import LatticeError
 
-PIECE_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
 """What is hashed and written, or read, at a time: large enough that threads and system calls cost nothing."""
 THREADS = 4
 
@@ -182,19 +182,24 @@ class FolderBlobs:
         return gone
 
 
-async def gathered(pieces: AsyncIterator[bytes], size: int = PIECE_BYTES) -> AsyncIterator[bytearray]:
-    """The same bytes in pieces of about `size`: a socket gives far smaller ones."""
-    buffer = bytearray()
+async def gathered(pieces: AsyncIterator[bytes], size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
+    """The same bytes in pieces of `size`: a socket gives far smaller ones. Each is valid until the next is asked for,
+    because they all lie in one buffer; a fresh one each time costs more than hashing it."""
+    view, used = memoryview(bytearray(size)), 0
     async for piece in pieces:
-        buffer += piece
-        if len(buffer) >= size:
-            yield buffer
-            buffer = bytearray()
-    if buffer:
-        yield buffer
+        rest = memoryview(piece)
+        while rest:
+            taken = min(size - used, len(rest))
+            view[used : used + taken] = rest[:taken]
+            rest, used = rest[taken:], used + taken
+            if used == size:
+                yield view
+                used = 0
+    if used:
+        yield view[:used]
 
 
-def write_all(descriptor: int, data: bytes | bytearray, offset: int) -> None:
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """`pwrite` until everything is written."""
     view = memoryview(data)
     while view:
@@ -202,7 +207,7 @@ def write_all(descriptor: int, data: bytes | bytearray, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _append(descriptor: int, digest: hashlib._Hash, piece: bytearray) -> None:
+def _append(descriptor: int, digest: hashlib._Hash, piece: memoryview) -> None:
     digest.update(piece)
     view = memoryview(piece)
     while view:

@@ -37,6 +37,9 @@ def main() -> None:
         result = Result(facts=TASKS[task.kind](task, tell))
     except LatticeError as error:
         result = Result(code=error.code, message=error.message[:MAX_MESSAGE])
+    except ImportError as error:
+        missing = f"The gateway's machine lacks {error.name}: install the extras `encrypted` and `convert`."
+        result = Result(code="compilation_failed", message=missing)
     except MemoryError:
         most = task.limits.memory_bytes >> 20
         result = Result(code="compilation_failed", message=f"It needs more than {most} MiB of memory.")

@@ -132,5 +132,5 @@ def _scratch(folder: Path) -> Path:
 
 def _environment(limits: Limits) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    threads = {f"{name}_NUM_THREADS": str(limits.threads) for name in ("OMP", "OPENBLAS", "MKL", "LATTICE_FHE")}
+    threads = {f"{name}_NUM_THREADS": str(limits.threads) for name in ("OMP", "OPENBLAS", "MKL")}
     return kept | threads | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -277,7 +277,9 @@ def give_back(
     if row is None or row.state != "in_flight" or (row.worker_id, row.attempt) != (worker_id, attempt):
         return None
     if again and row.attempt < MAX_RUNS * row.verify and row.deadline_ms > now_ms:
-        return _change(conn, row, state="queued", lease_expires_ms=row.deadline_ms)
+        # Both opinions anew: the row names one worker only, and two runs must not be the same one's.
+        fresh = {"output_sha256": None, "output_bytes": None, "receipt": None}
+        return _change(conn, row, state="queued", lease_expires_ms=row.deadline_ms, **fresh)
     return end_query(conn, row, "failed", code, now_ms)
 
 

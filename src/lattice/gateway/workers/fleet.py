@@ -178,7 +178,10 @@ class Fleet:
 
     async def run_forever(self) -> None:
         """Look after everything once a second, and at once where a query waits for its first worker."""
-        await self.resume()
+        try:
+            await self.resume()
+        except LatticeError as error:
+            _log.warning("resume_failed", code=error.code)
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):

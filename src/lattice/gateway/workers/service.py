@@ -30,7 +30,7 @@ from lattice.gateway.store.schema import access_tokens
 from lattice.gateway.workers import billing, slices
 from lattice.gateway.workers.clock import SteadyClock
 from lattice.gateway.workers.link import WorkerLink
-from lattice.gateway.workers.rows import Reason, WorkerRow, current_rate, open_workers
+from lattice.gateway.workers.rows import Reason, WorkerRow, current_rate, get_worker, open_workers
 from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.sealing.worker_receipt import read_worker_receipt
 
@@ -72,8 +72,19 @@ class WorkerService:
         self, row: WorkerRow, request: WorkerPoll, held: Callable[[Awaitable[None]], Awaitable[bool]]
     ) -> WorkerReply | None:
         """Answer a poll; `held` runs the wait and says whether the worker went away meanwhile (None then)."""
+        try:
+            return await self._poll(row, request, held)
+        except LatticeError as error:
+            if error.code != "worker_stopped":
+                raise
+            return WorkerReply(stop=error.details.get("reason") or "requested", worker=row.id)
+
+    async def _poll(
+        self, row: WorkerRow, request: WorkerPoll, held: Callable[[Awaitable[None]], Awaitable[bool]]
+    ) -> WorkerReply | None:
         link = self.links.get(row.id)
         if link is None:
+            row = await self._store.read(get_worker, row.id)
             if not row.open:
                 return WorkerReply(stop=row.reason or "requested", worker=row.id)
             link = self.links.setdefault(row.id, WorkerLink(row))
@@ -384,8 +395,13 @@ def _standing(conn: Connection, account_id: str) -> tuple[int, int]:
 
 
 def _tell_low(conn: Connection, account_id: str, available: int, rate: int, now_ms: int) -> None:
+    """To every model of the account that has an active worker, so that its streams and its webhook hear of it."""
     facts = {"available_micro": available, "micro_per_second": rate, "remaining_seconds": available // max(1, rate)}
-    add_event(conn, account_id, None, "credits.low", facts, now_ms, hooked=False)
+    running = {row.model_id for row in open_workers(conn) if row.account_id == account_id and row.state == "active"}
+    for model_id in sorted(running):
+        model = find_model(conn, model_id)
+        hooked = model is not None and model.webhook_url is not None
+        add_event(conn, account_id, model_id, "credits.low", {"model": model_id, **facts}, now_ms, hooked=hooked)
 
 
 def _tell_stopped(conn: Connection, row: WorkerRow, now_ms: int) -> None:
