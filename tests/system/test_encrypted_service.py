@@ -6,6 +6,9 @@ Real HTTP, a real worker process, the public SDK on both sides. Nothing on the s
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -66,20 +69,22 @@ async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield live
 
 
-def deploy(live: LiveGateway, path: Path) -> tuple[ManagementClient, str]:
+def deploy(
+    live: LiveGateway, path: Path, grant: int = GRANT, calibration: Path | None = None
+) -> tuple[ManagementClient, str]:
     """Model, version, credits, token; the provider's client and the token's secret."""
     provider = ManagementClient(live.url, live.secret)
     provider.create_encrypted_model(NAME, weights_exposure="hosted")
-    version = provider.upload_model(NAME, path)
-    provider.wait_ready(NAME, version["version"], timeout_s=60)
+    version = provider.upload_model(NAME, path, calibration=calibration)
+    provider.wait_ready(NAME, version["version"], timeout_s=300)
     account = provider.key()["account"]
-    provider.grant_credits(account, GRANT, "test")
+    provider.grant_credits(account, grant, "test")
     return provider, provider.tokens.create(NAME, "phone", user="alice")["secret"]
 
 
-def ask(live: LiveGateway, path: Path, folder: Path, count: int) -> dict[str, Any]:
+def ask(live: LiveGateway, path: Path, folder: Path, count: int, calibration: Path | None = None) -> dict[str, Any]:
     """The whole story; what a user and a provider see of it."""
-    provider, token = deploy(live, path)
+    provider, token = deploy(live, path, calibration=calibration)
     images, truth = digits().test[:count], digits().test_labels[:count]
     seen: list[tuple[str, int, int]] = []
     with provider, QueryClient(token, base_url=live.url, folder=folder) as user:
@@ -181,18 +186,92 @@ async def test_a_revoked_token_opens_nothing(live: LiveGateway, compiled: Path, 
     assert await asyncio.to_thread(story) == "revoked_grant"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_the_gateway_compiles_an_onnx_file_too(live: LiveGateway, tmp_path: Path) -> None:
     """Uploaded with calibration samples, compiled in a child process, and as right as what was compiled outside."""
     np.save(tmp_path / "calibration.npy", digits().train[:200])
+    path = EXAMPLE.folder / "model.onnx"
+    seen = await asyncio.to_thread(ask, live, path, tmp_path / "user", 2, tmp_path / "calibration.npy")
+    assert seen["labels"] == seen["truth"]
 
-    def story() -> dict[str, Any]:
-        with ManagementClient(live.url, live.secret) as provider:
-            provider.create_encrypted_model(NAME, weights_exposure="hosted")
-            path = EXAMPLE.folder / "model.onnx"
-            made = provider.upload_model(NAME, path, calibration=tmp_path / "calibration.npy")
-            return provider.wait_ready(NAME, made["version"], timeout_s=500)
 
-    version = await asyncio.to_thread(story)
-    assert version["state"] == "ready"
+@pytest.mark.timeout(120)
+async def test_when_the_credits_run_out_the_worker_stops_by_itself(
+    live: LiveGateway, compiled: Path, tmp_path: Path
+) -> None:
+    """Sixteen seconds' worth: one slice, the reserve, and nothing for a second slice."""
+
+    def story() -> tuple[dict[str, Any], str, dict[str, Any]]:
+        provider, token = deploy(live, compiled, 16_000)
+        with provider, QueryClient(token, base_url=live.url, folder=tmp_path / "user") as user:
+            provider.set_hardware_class("small", micro_per_second=1000, cores=1, memory_mib=2048)
+            user.keys.ensure()
+            (worker,) = provider.workers.start(NAME, hardware_class="small")
+            provider.workers.wait_active(worker["id"])
+            user.query(digits().test[:1])
+            ended = provider.workers.wait_stopped(worker["id"], timeout_s=40)
+            with pytest.raises(LatticeError) as caught:
+                user.query(digits().test[:1])
+            return ended, caught.value.code, provider.credits_statement()
+
+    ended, code, statement = await asyncio.to_thread(story)
+    assert (ended["state"], ended["reason"]) == ("stopped", "credits_exhausted")
+    assert ended["billed_micro"] == ended["billed_ms"] * 1000 // 1000 <= 16_000
+    assert code == "worker_unavailable"
+    assert (statement["available_micro"], statement["held_micro"]) == (16_000 - ended["billed_micro"], 0)
+    audit = await live.audit()
+    assert (audit.sum_micro, audit.held_micro, audit.faults) == (0, 0, ())
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_worker_is_replaced_and_the_query_is_answered(
+    live: LiveGateway, compiled: Path, tmp_path: Path
+) -> None:
+    """kill -9 at a moment when a query may be anywhere in it."""
+    provider, token = await asyncio.to_thread(deploy, live, compiled)
+    images, truth = digits().test[:4], digits().test_labels[:4].tolist()
+    with provider:
+        workers = await asyncio.to_thread(running, provider)
+        try:
+            async with AsyncQueryClient(token, base_url=live.url, folder=tmp_path / "user") as user:
+                await user.keys.ensure()
+                asking = asyncio.create_task(user.query(images))
+                await asyncio.sleep(0.05)
+                (process,) = live.gateway.workers.driver._children.values()  # type: ignore[attr-defined]
+                process.kill()
+                assert EXAMPLE.labels((await asking).values).tolist() == truth
+        finally:
+            await asyncio.to_thread(workers.close)
+
+
+@pytest.mark.timeout(200)
+async def test_the_same_story_by_commands(live: LiveGateway, compiled: Path, tmp_path: Path) -> None:
+    """Every step as a command with --json, in processes of their own."""
+    np.savez(tmp_path / "digits.npz", x=digits().test[:3], y=digits().test_labels[:3])
+    environment = {**os.environ, "LATTICE_BASE_URL": live.url, "LATTICE_API_KEY": live.secret}
+
+    async def command(*words: str, **more: str) -> dict[str, Any]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lattice.cli.main", *words, "--json",
+            stdout=asyncio.subprocess.PIPE, env={**environment, **more},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert process.returncode == 0, (words, out)
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    account = (await command("keys", "show"))["account"]
+    await command("credits", "grant", account, "50", "--reason", "test")
+    await command("models", "create", NAME)
+    assert (await command("models", "upload", NAME, str(compiled)))["state"] == "ready"
+    assert (await command("models", "list"))["models"][0]["version"] == 1
+    token = await command("tokens", "create", NAME, "phone", "--user", "alice")
+    (worker,) = (await command("workers", "start", NAME))["workers"]
+    assert worker["state"] == "active"
+    data = str(tmp_path / "digits.npz")
+    answer = await command("query", data, LATTICE_ACCESS_TOKEN=token["secret"], LATTICE_KEY_PASSPHRASE="correct horse")
+    assert np.argmax(answer["values"], axis=1).tolist() == answer["truth"]
+    await command("workers", "stop", worker["id"])
+    assert (await command("workers", "list", NAME))["workers"]
+    assert (await command("credits", "statement"))["account"] == account
+    assert (await command("tokens", "revoke", NAME, token["id"]))["state"] == "revoked"
