@@ -1,5 +1,5 @@
-"""What must not happen to encrypted queries: strangers' workers, late and double results, forged receipts, dead workers,
-revoked tokens, and a gateway that is killed in the middle of a slice.
+"""What must not happen to encrypted queries: strangers' workers, late and double results, forged receipts, dead
+workers, revoked tokens, and a gateway that is killed in the middle of a slice.
 """
 
 from __future__ import annotations

@@ -106,12 +106,18 @@ async def test_too_large_too_many_and_nonsense(live: LiveGateway, monkeypatch: p
         ({"bytes": -1}, "invalid_request"),
         ({"sha256": "g" * 64}, "invalid_request"),
         ({"kind": "firmware"}, "invalid_request"),
+        ({"kind": "evaluation_keys"}, "invalid_request"),
     ):
         assert (await owner.call("POST", "/v1/uploads", good | changed))[1]["error"] == code
     monkeypatch.setattr(upload_rows, "MAX_OPEN", 3)
     for _ in range(3):
         await owner.ok("POST", "/v1/uploads", good)
     assert (await owner.call("POST", "/v1/uploads", good))[1]["error"] == "too_many_uploads"
+    _, user = await owner.token((await owner.model())["id"])  # has room of its own
+    await user.ok("POST", "/v1/uploads", good | {"kind": "evaluation_keys"})
+    monkeypatch.setattr(upload_rows, "MAX_BYTES", 1)
+    status, answer = await user.call("POST", "/v1/uploads", good | {"kind": "evaluation_keys"})
+    assert (status, answer["error"]) == (429, "too_many_uploads")
 
 
 async def test_a_caller_who_goes_away_within_a_part_leaves_it_open(live: LiveGateway) -> None:

@@ -149,9 +149,7 @@ async def test_a_worker_without_work_idles_out(live: LiveGateway) -> None:
 async def test_a_repeated_start_starts_once(deployed: Deployed) -> None:
     driver = deployed.live.gateway.workers.fleet._driver = Recorded()
     path, headers = f"/v1/encrypted-models/{deployed.model}/workers", {"idempotency-key": "s"}
-    answers = [
-        await deployed.live.call("POST", path, {"hardware_class": "small"}, headers=headers) for _ in range(2)
-    ]
+    answers = [await deployed.live.call("POST", path, {"hardware_class": "small"}, headers=headers) for _ in range(2)]
     assert answers[0] == answers[1]
     assert answers[0][0] == 201
     assert len(driver.started) == 1

@@ -45,6 +45,7 @@ async def _serve(
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not serving.done():
+        gateway.encrypted.events.close()  # else their readers would hold the server open
         await gateway.hub.drain(settings.drain_seconds)
         server.should_exit = True
     await serving

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, String, bindparam, case, delete, func, insert, select, update
 
 from lattice.core.clock import DAY_MS
 from lattice.core.errors import LatticeError
@@ -18,10 +18,11 @@ UploadState = Literal["open", "complete", "expired"]
 MIB = 1024 * 1024
 PART_BYTES = 8 * MIB
 LIFE_MS = DAY_MS
-KEEP_MS = 7 * DAY_MS
-"""Ended uploads stay listed this long, so that a repeated `complete` gets its answer."""
+KEEP_MS = DAY_MS
+"""Ended uploads stay listed this long, so that a repeated `complete` gets its answer and the bytes can be used."""
 MAX_OPEN = 32
-MAX_OPEN_BYTES = 32 * 1024 * MIB
+MAX_BYTES = 32 * 1024 * MIB
+"""Of what is open or was completed within a day, for the account's keys together and for each access token."""
 LIMITS: dict[UploadKind, int] = {
     "model": 2048 * MIB,
     "calibration": 512 * MIB,
@@ -29,12 +30,19 @@ LIMITS: dict[UploadKind, int] = {
     "ciphertext": 512 * MIB,
     "database": 4096 * MIB,
 }
+PROVIDER_KINDS: tuple[UploadKind, ...] = ("model", "calibration")
+USER_KINDS: tuple[UploadKind, ...] = ("evaluation_keys", "ciphertext", "database")
 
 _c = uploads.c
 _INSERT = insert(uploads)
 _GET = select(uploads).where(_c.id == bindparam("upload"), _c.account_id == bindparam("account"))
-_OPEN = select(func.count(), func.coalesce(func.sum(_c.bytes), 0)).where(
-    _c.account_id == bindparam("account"), _c.state == "open", _c.expires_at_ms > bindparam("now")
+_HELD = select(
+    func.coalesce(func.sum(case((_c.state == "open", 1), else_=0)), 0), func.coalesce(func.sum(_c.bytes), 0)
+).where(
+    _c.account_id == bindparam("account"),
+    _c.token_id.is_not_distinct_from(bindparam("token", type_=String)),
+    _c.state != "expired",
+    _c.expires_at_ms > bindparam("now"),
 )
 _MARK = update(uploads).where(_c.id == bindparam("upload")).values(received=bindparam("parts"))
 _END = (
@@ -100,8 +108,12 @@ def create_upload(conn: Connection, new: NewUpload, now_ms: int) -> UploadRow:
     """Announce an upload. Raises `body_too_large` or `too_many_uploads`."""
     if new.size > LIMITS[new.kind]:
         raise LatticeError("body_too_large", f"An upload of kind {new.kind} has at most {LIMITS[new.kind]} bytes.")
-    count, total = conn.execute(_OPEN, {"account": new.account_id, "now": now_ms}).one()
-    if count >= MAX_OPEN or total + new.size > MAX_OPEN_BYTES:
+    kinds = PROVIDER_KINDS if new.token_id is None else USER_KINDS
+    if new.kind not in kinds:
+        raise LatticeError("invalid_request", f"This credential uploads {' or '.join(kinds)}.")
+    held = {"account": new.account_id, "token": new.token_id, "now": now_ms}
+    count, total = conn.execute(_HELD, held).one()
+    if count >= MAX_OPEN or total + new.size > MAX_BYTES:
         raise LatticeError("too_many_uploads")
     parts = -(-new.size // PART_BYTES)
     row = UploadRow(

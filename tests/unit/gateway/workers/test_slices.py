@@ -5,9 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway.workers import slices
-from lattice.gateway.workers.slices import Meter
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS, Meter
 
 prices = st.integers(1, 10**6)
 moments = st.integers(0, 10**6)
