@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from lattice.client import compute, management, records, results, stream, transport
+from lattice.client.encrypted import provider, query
+from lattice.client.encrypted import results as encrypted
 from lattice.core import errors
 from scripts.pages.markdown import heading, one_line
 
 SHOWN: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (compute, ("ComputeClient",)),
     (management, ("ManagementClient",)),
+    (provider, ("Provider", "Tokens", "Workers")),
+    (query, ("QueryClient", "Keys")),
+    (encrypted, ("EncryptedQuery", "EncryptedResult")),
     (transport, ("SealedTransport", "AsyncSealedTransport")),
     (results, ("ChatResult", "EmbeddingsResult", "Delta", "VerifiedReceipt", "Provenance")),
     (stream, ("ChatStream",)),
@@ -22,8 +27,9 @@ SHOWN: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
 )
 
 _INTRO = """
-`from lattice import ComputeClient, SealedTransport, LatticeError`. `AsyncComputeClient` and `AsyncSealedTransport` have
-the same methods for asyncio. Everything raises `LatticeError`, whose `code` is in [Errors](errors.md).
+`from lattice import ComputeClient, QueryClient, SealedTransport, LatticeError`. `AsyncComputeClient`,
+`AsyncQueryClient` and `AsyncSealedTransport` have the same methods for asyncio. Everything raises `LatticeError`, whose
+`code` is in [Errors](errors.md).
 
 Snippets that use all this: [end to end](../how-to/end-to-end-with-openai-sdk.md), [keys](../how-to/keys-and-limits.md),
 [retries](../how-to/retry-safely.md).

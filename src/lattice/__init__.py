@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AsyncQueryClient": "lattice.client.encrypted.aio",
+    "QueryClient": "lattice.client.encrypted.query",
     "AsyncComputeClient": "lattice.client.aio",
     "ComputeClient": "lattice.client.compute",
     "LatticeError": "lattice.core.errors",
@@ -22,16 +24,20 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from lattice.client.aio import AsyncComputeClient
     from lattice.client.compute import ComputeClient
+    from lattice.client.encrypted.aio import AsyncQueryClient
+    from lattice.client.encrypted.query import QueryClient
     from lattice.client.management import ManagementClient
     from lattice.client.transport import AsyncSealedTransport, SealedTransport
     from lattice.core.errors import LatticeError
 
 __all__ = [
     "AsyncComputeClient",
+    "AsyncQueryClient",
     "AsyncSealedTransport",
     "ComputeClient",
     "LatticeError",
     "ManagementClient",
+    "QueryClient",
     "SealedTransport",
     "__version__",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from lattice.cli import ctl_apps, ctl_config, ctl_daemon, ctl_doctor, ctl_models, ctl_relay, ctl_status
+from lattice.cli import ctl_apps, ctl_config, ctl_daemon, ctl_doctor, ctl_models, ctl_relay, ctl_status, ctl_worker
 
 
 def version() -> str:
@@ -25,9 +25,10 @@ daemon = App(name="daemon", help="Start, stop and watch the daemon.")
 relay = App(name="relay", help="Connect this machine to a gateway.")
 models = App(name="models", help="The local model: what is here, and fetching the small default one.")
 apps = App(name="apps", help="Whose sealed work this machine opens.")
+worker = App(name="worker", help="Evaluate an encrypted model on this machine, for a gateway.")
 config = App(name="config", help="The settings and where each comes from.")
 
-for group in (daemon, relay, models, apps, config):
+for group in (daemon, relay, models, apps, worker, config):
     app.command(group)
 
 app.command(ctl_status.status, name="status")
@@ -44,6 +45,7 @@ models.command(ctl_models.fetch, name="fetch")
 apps.command(ctl_apps.allow, name="allow")
 apps.command(ctl_apps.list_, name="list")
 apps.command(ctl_apps.remove, name="remove")
+worker.command(ctl_worker.run, name="run")
 config.command(ctl_config.show_settings, name="show")
 
 

@@ -24,10 +24,12 @@ runtimes = App(name="runtimes", help="Your own machines: create, pair, verify, r
 hosted = App(name="hosted", help="Hosted capacity, for the operator of the gateway.")
 credits_ = App(name="credits", help="The account's credits.")
 prices = App(name="prices", help="The catalogue of hosted models and its prices, for the operator.")
-models = App(name="models", help="Models that run on encrypted data: check, compile, try out.")
+models = App(name="models", help="Models that run on encrypted data: check, compile, try out, deploy.")
+tokens = App(name="tokens", help="Access tokens, with which end users query an encrypted model.")
+workers = App(name="workers", help="Machines that evaluate encrypted models.")
 
 runtimes.command(hosted)
-for group in (keys, runtimes, credits_, prices, models):
+for group in (keys, runtimes, credits_, prices, models, tokens, workers):
     app.command(group)
 
 _COMMANDS = (
@@ -161,6 +163,76 @@ _COMMANDS = (
         "publisher:key",
         "Make the key that signs compiled models, or show it.",
         "lattice models key publisher.pem",
+    ),
+    (
+        models,
+        "create",
+        "encrypted_models:create",
+        "Make an encrypted model at the gateway.",
+        "lattice models create mnist --autostart",
+    ),
+    (
+        models,
+        "upload",
+        "encrypted_models:upload",
+        "Upload a version of an encrypted model, compiled or as ONNX.",
+        "lattice models upload mnist model.lattice",
+    ),
+    (models, "list", "encrypted_models:list_", "List the account's encrypted models.", "lattice models list"),
+    (
+        models,
+        "versions",
+        "encrypted_models:versions",
+        "List a model's versions and their states.",
+        "lattice models versions mnist --json",
+    ),
+    (models, "delete", "encrypted_models:delete", "Delete an encrypted model.", "lattice models delete mnist"),
+    (
+        tokens,
+        "create",
+        "tokens:create",
+        "Make an access token for an end user and show it, once.",
+        "lattice tokens create mnist phone --user alice --days 30",
+    ),
+    (tokens, "list", "tokens:list_", "List a model's access tokens.", "lattice tokens list mnist"),
+    (tokens, "revoke", "tokens:revoke", "Revoke an access token.", "lattice tokens revoke mnist tok_01kb…"),
+    (
+        tokens,
+        "assign",
+        "tokens:assign",
+        "Give an access token to a user, or take it back.",
+        "lattice tokens assign mnist tok_01kb… alice",
+    ),
+    (workers, "start", "workers:start", "Start workers for a model.", "lattice workers start mnist --count 2"),
+    (workers, "stop", "workers:stop", "Stop a worker.", "lattice workers stop wkr_01kb…"),
+    (workers, "list", "workers:list_", "List workers and their states.", "lattice workers list mnist"),
+    (
+        workers,
+        "sessions",
+        "workers:sessions",
+        "List what workers ran and what it cost.",
+        "lattice workers sessions --json",
+    ),
+    (
+        credits_,
+        "statement",
+        "credits:statement",
+        "Show what comes in, what running workers cost, and how long the balance lasts.",
+        "lattice credits statement",
+    ),
+    (
+        credits_,
+        "top-up",
+        "credits:top_up",
+        "Add credits in the way that the operator has set up.",
+        "lattice credits top-up 5",
+    ),
+    (
+        app,
+        "query",
+        "query:query",
+        "Ask an encrypted model about the samples of a file.",
+        "lattice query test.npz --count 5",
     ),
     (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
     (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from lattice.client.exchange import Answer, Body, Call, Close, Effect, Pause, Plan
+from lattice.client.exchange import Answer, Body, Call, Close, Compute, Effect, Pause, Plan
 from lattice.client.settings import CONNECT_TIMEOUT_S
+from lattice.core.errors import LatticeError
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class Driver:
             while True:
                 try:
                     outcome = self._perform(effect, opened)
-                except httpx2.RequestError as failure:
+                except (httpx2.RequestError, LatticeError) as failure:
                     effect = plan.throw(failure)
                 else:
                     effect = plan.send(outcome)
@@ -59,6 +60,7 @@ class Driver:
             result: T = stop.value
             return result
         except BaseException:
+            plan.close()
             for answer in opened:
                 answer.response.close()
             raise
@@ -68,6 +70,8 @@ class Driver:
             return self._call(effect, opened)
         if isinstance(effect, Pause):
             return self._sleep(effect.seconds)
+        if isinstance(effect, Compute):
+            return effect.work()
         if isinstance(effect, Close):
             return effect.answer.response.close()
         return next(effect.answer.chunks, b"")
@@ -107,7 +111,7 @@ class AsyncDriver:
             while True:
                 try:
                     outcome = await self._perform(effect, opened)
-                except httpx2.RequestError as failure:
+                except (httpx2.RequestError, LatticeError) as failure:
                     effect = plan.throw(failure)
                 else:
                     effect = plan.send(outcome)
@@ -115,6 +119,7 @@ class AsyncDriver:
             result: T = stop.value
             return result
         except BaseException:
+            plan.close()
             for answer in opened:
                 with suppress(Exception):
                     await answer.response.aclose()
@@ -125,6 +130,8 @@ class AsyncDriver:
             return await self._call(effect, opened)
         if isinstance(effect, Pause):
             return await self._sleep(effect.seconds)
+        if isinstance(effect, Compute):
+            return await asyncio.to_thread(effect.work)
         if isinstance(effect, Close):
             return await effect.answer.response.aclose()
         return await anext(effect.answer.chunks, b"")

@@ -1,12 +1,12 @@
 """HTTP exchanges as plans: generators that say what to send and never send it.
 
-A plan yields a `Call`, a `Read`, a `Close` or a `Pause`; a driver (one synchronous, one asynchronous, in drivers.py)
-performs it and hands back the outcome. So every rule of the SDK is written once, and both clients are thin.
+A plan yields a `Call`, a `Read`, a `Close`, a `Pause` or a `Compute`; a driver (one synchronous, one asynchronous, in
+drivers.py) performs it and hands back the outcome. So every rule is written once, and both clients are thin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import httpx2
@@ -104,7 +104,13 @@ class Pause(msgspec.Struct, frozen=True):
     seconds: float
 
 
-Effect: TypeAlias = Call | Read | Close | Pause
+class Compute(msgspec.Struct, frozen=True):
+    """Run what takes long, such as making keys. The asynchronous driver does it in a thread."""
+
+    work: Callable[[], Any]
+
+
+Effect: TypeAlias = Call | Read | Close | Pause | Compute
 Plan: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -144,6 +150,12 @@ def read(answer: Answer) -> Plan[bytes]:
     except httpx2.RequestError as failure:
         raise broken(failure) from failure
     return chunk
+
+
+def compute(work: Callable[[], T]) -> Plan[T]:
+    """The result of something that takes long."""
+    found: T = yield Compute(work)
+    return found
 
 
 def query(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`ManagementClient`: what an operator or an account's owner does beside asking: keys, grants, hosted capacity."""
+"""`ManagementClient`: what an operator or an account's owner does beside asking: keys, grants, capacity, models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 from lattice.client import account, personal
 from lattice.client.compute import ComputeClient
+from lattice.client.encrypted.provider import Provider
 from lattice.client.records import PersonalRuntime
 from lattice.client.settings import path_segment
 
 
-class ManagementClient(ComputeClient):
-    """A `ComputeClient` that also manages. Hosted capacity and grants need the scope `lattice:admin`."""
+class ManagementClient(ComputeClient, Provider):
+    """A `ComputeClient` that also manages, and runs encrypted models (see `Provider`).
+
+    Hosted capacity and grants need the scope `lattice:admin`.
+    """
 
     def create_key(self, name: str, **options: Any) -> dict[str, Any]:
         """Make a developer key; its `secret` is in this answer only.

@@ -95,3 +95,10 @@ def results_of(part: ClientPart, decrypted: Sequence[Real]) -> Real:
 def answer_of(part: ClientPart, results: Real) -> Answer:
     """The client's steps on results `[samples, results]`."""
     return Answer(*finish(part.after, results))
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """The answers of several queries as one."""
+    labels = [answer.labels for answer in answers if answer.labels is not None]
+    values = np.concatenate([answer.values for answer in answers])
+    return Answer(values, np.concatenate(labels) if labels else None)  # type: ignore[arg-type]

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from lattice.fhe.answers import Answer, OutOfRangeWarning, checked_samples
+from lattice.fhe.answers import Answer, OutOfRangeWarning, checked_samples, joined
 from lattice.fhe.blinding import Blinding, request_hash
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.client_side import ClientFacing, ClientKeys, client_keys, decrypt, encrypt
@@ -73,7 +70,7 @@ class Session:
                 chunk = array[start : start + part.batch]
                 results = self.query(chunk)
                 answers.append(decrypt(part, self.compiled.params, self.keys.secret, results, len(chunk)))
-        return _joined(answers)
+        return joined(answers)
 
 
 def run(compiled: Compiled, samples: ArrayLike, *, strict: bool = False) -> Answer:
@@ -81,9 +78,3 @@ def run(compiled: Compiled, samples: ArrayLike, *, strict: bool = False) -> Answ
     session = Session(compiled)
     with session.keys.secret:
         return session.run(samples, strict=strict)
-
-
-def _joined(answers: Sequence[Answer]) -> Answer:
-    values = np.concatenate([answer.values for answer in answers])
-    labels: list[Any] = [answer.labels for answer in answers if answer.labels is not None]
-    return Answer(values, np.concatenate(labels) if labels else None)

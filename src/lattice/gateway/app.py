@@ -36,6 +36,7 @@ from lattice.gateway.identity.rates import RequestRates
 from lattice.gateway.keyfile import read_or_create
 from lattice.gateway.ledger import put_price, reap, recover
 from lattice.gateway.metrics import Metrics
+from lattice.gateway.queries import routes as query_routes
 from lattice.gateway.relay.hub import Hub
 from lattice.gateway.relay.routes import RelayEndpoints
 from lattice.gateway.runtimes import routes as runtime_routes
@@ -45,6 +46,10 @@ from lattice.gateway.runtimes.presence import Presence
 from lattice.gateway.settings import GatewaySettings
 from lattice.gateway.state import Gateway
 from lattice.gateway.store.database import Store
+from lattice.gateway.workers import relay_routes as worker_relay
+from lattice.gateway.workers import routes as worker_routes
+from lattice.gateway.workers.hardware import ensure_default
+from lattice.gateway.workers.platform import WorkerPlatform
 from lattice.sealing.identity import IdentityKey
 
 _log = structlog.get_logger("lattice.gateway")
@@ -70,6 +75,8 @@ async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) ->
     left = await store.write(recover, gateway_id, clock.now_ms())
     if left:
         _log.warning("recovered", voided=len(left))
+    await store.write(ensure_default)
+    encrypted = EncryptedPlatform(settings, store, pepper, clock, gateway_id, settings.data_dir)
     metrics = Metrics()
     hub = Hub(store, clock, metrics, gateway_id)
     gateway = Gateway(
@@ -87,7 +94,10 @@ async def open_gateway(settings: GatewaySettings, clock: Clock | None = None) ->
         presence=Presence(hub, store, clock, settings.max_queue),
         pairing=Pairing(store, pepper, clock, settings.origin, sender.public.text),
         sender_key=sender,
-        encrypted=EncryptedPlatform(settings, store, pepper, clock, gateway_id, settings.data_dir),
+        encrypted=encrypted,
+        workers=WorkerPlatform(
+            settings, store, pepper, clock, gateway_id, encrypted.blobs, encrypted.events, encrypted.webhooks
+        ),
     )
     return gateway, owner
 
@@ -102,6 +112,9 @@ def make_app(gateway: Gateway) -> ASGIApp:
         runtime_routes.router(gateway),
         api_models.router(gateway),
         *encrypted_routes.routers(gateway),
+        *worker_routes.routers(gateway),
+        worker_relay.router(gateway),
+        query_routes.router(gateway),
         health.router(gateway),
     ):
         control.include_router(router)
@@ -114,7 +127,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         "/v1/relay/renew": relay.renew,
         "/v1/relay/fail": relay.fail,
     }
-    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds, encrypted_routes.reads_own_body)
+    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds, _reads_own_body)
     rest = Router(default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
     return Boundary(Dispatch(hot, rest), gateway.clock, gateway.metrics)
 
@@ -125,6 +138,7 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
         asyncio.create_task(gateway.hub.sweep_forever(), name="sweep"),
         asyncio.create_task(_upkeep_forever(gateway), name="upkeep"),
         *gateway.encrypted.loops(),
+        *gateway.workers.loops(),
     ]
     try:
         yield
@@ -135,6 +149,7 @@ async def _lifespan(gateway: Gateway) -> AsyncIterator[None]:
                 await task
         with suppress(LatticeError):
             await gateway.keys.flush()
+        await gateway.workers.close()
         await gateway.encrypted.close()
         await gateway.store.close()
 
@@ -153,8 +168,14 @@ async def _upkeep_forever(gateway: Gateway) -> None:
             await gateway.store.write(purge, now)
             await gateway.keys.flush()
             await gateway.encrypted.upkeep()
+            await gateway.workers.upkeep()
         except LatticeError as error:
             _log.warning("upkeep_failed", code=error.code)
+
+
+def _reads_own_body(method: str, path: str) -> bool:
+    streamed = method == "POST" and path in (query_routes.SUBMIT, worker_relay.RESULTS)
+    return streamed or encrypted_routes.reads_own_body(method, path)
 
 
 def _gateway_id(data_dir: Path, clock: Clock) -> str:

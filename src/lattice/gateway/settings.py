@@ -42,6 +42,8 @@ class GatewaySettings(BaseSettings):
     webhook_private_addresses: bool = Field(
         False, description="Let webhooks go to private and loopback addresses, and over plain http."
     )
+    max_query_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="Largest encrypted query.")
+    query_retention_hours: float = Field(24.0, gt=0, description="How long an encrypted query's result is kept.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_json: bool = Field(True, description="Structured logs as JSON lines; false for people.")
 

@@ -29,6 +29,7 @@ from lattice.gateway.runtimes.presence import Presence
 from lattice.gateway.runtimes.rows import find_runtime
 from lattice.gateway.settings import GatewaySettings
 from lattice.gateway.store.database import Store
+from lattice.gateway.workers.platform import WorkerPlatform
 from lattice.sealing.header import Task
 from lattice.sealing.identity import IdentityKey
 
@@ -52,6 +53,7 @@ class Gateway:
     pairing: Pairing
     sender_key: IdentityKey
     encrypted: EncryptedPlatform
+    workers: WorkerPlatform
 
     async def authenticate(self, request: Request) -> KeyRecord:
         """Who is asking, on a control-plane route."""

@@ -101,7 +101,7 @@ class RelayTransport:
         except TooLarge:
             raise RelayDown("the gateway's answer is too large") from None
         if response.status != 200:
-            raise _refusal(response, data)
+            raise refusal(response, data)
         try:
             return decoder.decode(data)
         except msgspec.DecodeError:
@@ -129,7 +129,7 @@ def frames_url(base: str, results_url: str | None) -> str:
     return results_url if results_url.endswith("/frames") else f"{relay_base(results_url)}/frames"
 
 
-def _refusal(response: aiohttp.ClientResponse, data: bytes) -> Exception:
+def refusal(response: aiohttp.ClientResponse, data: bytes) -> Exception:
     """A catalogued 4xx is the gateway's word and final; anything else may be a proxy, a restart or an overload."""
     try:
         body = msgspec.json.decode(data)

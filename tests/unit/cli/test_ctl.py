@@ -69,6 +69,17 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
     return code, json.loads(out)
 
 
+WORKER = ("worker", "run")
+"""Has no settings file and prints nothing but its log: it belongs to whoever starts it."""
+
+
+def test_help_of_the_worker_names_its_credential(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *WORKER, "--help")
+    assert code == 0
+    assert "lattice-ctl worker run --gateway" in " ".join(out.split())
+    assert "LATTICE_WORKER_CREDENTIAL" in out
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_has_an_example_json_and_config(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     code, out, _ = run(capsys, *command, "--help")
@@ -85,11 +96,11 @@ def test_every_command_is_tested_here() -> None:
             continue
         nested = [n for n in app[name] if not n.startswith("-")] if name in _groups() else []
         found |= {(name, n) for n in nested} if nested else {(name,)}
-    assert found == set(COMMANDS)
+    assert found == {*COMMANDS, WORKER}
 
 
 def _groups() -> set[str]:
-    return {command[0] for command in COMMANDS if len(command) == 2}
+    return {command[0] for command in (*COMMANDS, WORKER) if len(command) == 2}
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from lattice.gateway.ledger.postings import available, held
-from lattice.gateway.store.schema import entries, holds, wallets, works
+from lattice.gateway.store.schema import entries, holds, wallets, workers, works
 
 _UNBALANCED = (
     select(entries.c.transaction_id).group_by(entries.c.transaction_id).having(func.sum(entries.c.amount_micro) != 0)
@@ -18,6 +18,12 @@ _HELD = (
     .where(holds.c.state == "held")
     .group_by(holds.c.account_id)
 )
+_HELD_BY_WORKERS = (
+    select(workers.c.account_id, func.sum(workers.c.held_micro))
+    .where(workers.c.held_micro > 0)
+    .group_by(workers.c.account_id)
+)
+_STOPPED = select(workers.c.id).where(workers.c.ended_at_ms.is_not(None), workers.c.held_micro > 0)
 _ORPHANS = (
     select(holds.c.work_id)
     .join(works, works.c.id == holds.c.work_id, isouter=True)
@@ -37,8 +43,11 @@ def check(conn: Connection) -> Audit:
     """Add everything up. It reads the whole ledger, so run it on a reader."""
     sums = {account: int(amount) for account, amount in conn.execute(_BY_ACCOUNT)}
     held_by_rows = {account: int(amount) for account, amount in conn.execute(_HELD)}
+    for account_id, amount in conn.execute(_HELD_BY_WORKERS):
+        held_by_rows[account_id] = held_by_rows.get(account_id, 0) + int(amount)
     faults = [f"transaction {row.transaction_id} does not balance" for row in conn.execute(_UNBALANCED)]
     faults += [f"{row.work_id} ended and is still held" for row in conn.execute(_ORPHANS)]
+    faults += [f"{row.id} stopped and still holds" for row in conn.execute(_STOPPED)]
     held_micro = 0
     for account_id, free, on_hold in conn.execute(_WALLETS):
         held_micro += on_hold

@@ -78,11 +78,11 @@ _OPEN = insert(wallets).from_select(
 )
 
 
-def post_hold(conn: Connection, account_id: str, amount: int, work_id: str, now_ms: int) -> None:
+def post_hold(conn: Connection, account_id: str, amount: int, work_id: str, now_ms: int, kind: str = "hold") -> None:
     """Set `amount` aside, or raise `credits_exhausted` without a trace."""
     if not _HOLD.change(conn, {"account": account_id, "amount": amount}):
         raise LatticeError("credits_exhausted")
-    _post(conn, "hold", account_id, work_id, now_ms, (available(account_id), -amount), (held(account_id), amount))
+    _post(conn, kind, account_id, work_id, now_ms, (available(account_id), -amount), (held(account_id), amount))
 
 
 def post_release(

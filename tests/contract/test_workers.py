@@ -1,0 +1,178 @@
+"""Workers, their money and the queue of queries mean the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from lattice.core.errors import LatticeError
+from lattice.gateway import ledger
+from lattice.gateway.encrypted.evaluation_key_rows import NewKeys, register_keys
+from lattice.gateway.encrypted.model_rows import ModelRow, NewModel, create_model
+from lattice.gateway.encrypted.token_rows import NewToken, TokenRecord, create_token
+from lattice.gateway.encrypted.version_rows import NewVersion, Ready, create_version, finish_version
+from lattice.gateway.identity import Pepper
+from lattice.gateway.queries import desk
+from lattice.gateway.queries import rows as query_rows
+from lattice.gateway.queries.desk import Body, Wanted
+from lattice.gateway.queries.rows import Delivery, QueryRow
+from lattice.gateway.store import Store
+from lattice.gateway.workers import billing
+from lattice.gateway.workers.fleet import _needs
+from lattice.gateway.workers.hardware import HardwareClass, ensure_default, find_class, list_classes, put_class
+from lattice.gateway.workers.routes import _statement
+from lattice.gateway.workers.rows import list_workers, open_workers, worker_by_credential
+from tests.support.databases import KINDS, fresh_database
+from tests.support.ledger import NOW, account
+from tests.support.workers import new_worker
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    with fresh_database(request.param, tmp_path) as url:
+        opened = await Store.open(url)
+        yield opened
+        await opened.close()
+
+
+def model_of(conn: Connection, owner: str) -> ModelRow:
+    """A model with a version that is ready."""
+    model = create_model(conn, NewModel(account_id=owner, name="m", weights_exposure="hosted"), NOW)
+    new = NewVersion(
+        source_sha256=b"s" * 32, source_kind="artefact", calibration_sha256=None, options="{}", gateway_id="gw_one"
+    )
+    create_version(conn, model, new, NOW)
+    ready = Ready(
+        artefact_sha256=b"a" * 32,
+        artefact_bytes=1,
+        client_sha256=b"c" * 32,
+        program_id="prg",
+        parameters_id="par",
+        keys_hash=b"k" * 32,
+        key_bytes=1,
+        report="{}",
+    )
+    finish_version(conn, model, 1, ready, NOW)
+    return model
+
+
+def user_of(conn: Connection, model: ModelRow) -> TokenRecord:
+    """A token with keys."""
+    pepper = Pepper(bytes(32))
+    new = NewToken(account_id=model.account_id, model_id=model.id, name="t", user="ada", budget_micro=1_000)
+    keys = NewKeys(
+        account_id=model.account_id,
+        model_id=model.id,
+        user="ada",
+        parameters_id="par",
+        keys_hash=b"k" * 32,
+        blob_sha256=b"e" * 32,
+        public_key_sha256=b"p" * 32,
+        size=1,
+    )
+    register_keys(conn, keys, NOW)
+    return create_token(conn, pepper, new, NOW)[0]
+
+
+async def test_two_workers_of_one_wallet_never_overdraw_it(store: Store) -> None:
+    """Their contacts come at the same time; the last credits go to whoever comes first, and the books agree."""
+
+    def begin(conn: Connection) -> tuple[str, list[str]]:
+        owner = account(conn, 40_000)
+        return owner.id, [new_worker(conn, owner.id, 1_000, NOW).id for _ in range(3)]
+
+    owner, ids = await store.write(begin)
+    now, ended = NOW, set[str]()
+    for _ in range(12):
+        now += 2_500
+        rows = await asyncio.gather(
+            *(store.write(billing.contact, worker, "s", True, now) for worker in ids if worker not in ended)
+        )
+        ended |= {row.id for row in rows if row.state == "stopped"}
+    for worker in ids:
+        await store.write(billing.end, worker, "failed", now)
+    found = await store.read(list_workers, owner)
+    audit = await store.read(ledger.check)
+    assert (audit.sum_micro, audit.held_micro, audit.faults) == (0, 0, ())
+    spent = sum(row.billed_micro for row in found)
+    assert (await store.read(ledger.credits, owner)).available_micro == 40_000 - spent
+    assert 39_000 < spent <= 40_000
+    statement = await store.read(_statement, owner)
+    assert (statement.worker_micro, statement.granted_micro, statement.other_micro) == (spent, 40_000, 0)
+    assert "credits_exhausted" in {row.reason for row in found}
+
+
+async def test_a_query_goes_through_its_leases(store: Store) -> None:
+    def begin(conn: Connection) -> tuple[ModelRow, TokenRecord, list[str]]:
+        owner = account(conn, 1_000)
+        model = model_of(conn, owner.id)
+        workers = [new_worker(conn, owner.id, 0, NOW, model_id=model.id).id for _ in range(2)]
+        return model, user_of(conn, model), workers
+
+    model, token, (one, two) = await store.write(begin)
+    wanted = Wanted(evaluation_keys=None, verify=2, database=None)
+    await store.read(desk.check, token, wanted)
+    body = Body(os.urandom(32), 10)
+    row: QueryRow = (await store.write(desk.submit, token, wanted, body, None, NOW, NOW + 60_000)).row
+    assert [each.queries for each in await store.read(query_rows.waiting)] == [1]
+    assert (await store.read(_needs))[0] == {model.id: 1}
+
+    async def lease(worker: str) -> list[int]:
+        found = await store.write(query_rows.lease, worker, model.id, 1, 2, frozenset(), NOW)
+        return [each.row.attempt for each in found]
+
+    assert await lease(one) == [1]
+    assert await lease(two) == []
+    await store.write(query_rows.renew, one, NOW + 10)
+    done = Delivery(row.id, one, 1, b"o" * 32, 5, b"r")
+    assert (await store.write(query_rows.deliver, done, NOW + 20)).state == "queued"
+    assert await lease(one) == []
+    assert await lease(two) == [2]
+    late = Delivery(row.id, one, 1, b"x" * 32, 5, b"r")
+    with pytest.raises(LatticeError, match="lease_lost"):
+        await store.write(query_rows.deliver, late, NOW + 30)
+    same = Delivery(row.id, two, 2, b"o" * 32, 5, b"r")
+    ended = await store.write(query_rows.deliver, same, NOW + 30)
+    assert (ended.state, ended.measured()["worker_ms"]) == ("completed", 50)
+    assert await store.write(query_rows.forget_queries, NOW) == 0
+    assert await store.write(query_rows.forget_queries, NOW + 1) == 1
+
+
+async def test_what_nobody_ends_is_swept(store: Store) -> None:
+    def begin(conn: Connection) -> tuple[TokenRecord, str, str]:
+        owner = account(conn, 1_000)
+        model = model_of(conn, owner.id)
+        worker = new_worker(conn, owner.id, 0, NOW, model_id=model.id, credential_hash=b"h" * 32).id
+        return user_of(conn, model), model.id, worker
+
+    token, model, worker = await store.write(begin)
+    wanted = Wanted(evaluation_keys=None, verify=1, database=None)
+    for now, until in ((NOW - 1, NOW + 100_000), (NOW, NOW + 10_000)):
+        await store.write(desk.submit, token, wanted, Body(b"i" * 32, 1), None, now, until)
+    assert len(await store.write(query_rows.lease, worker, model, 1, 1, frozenset(), NOW)) == 1
+    swept = await store.write(query_rows.sweep, NOW + 61_000)
+    assert {(each.after.state, each.after.reason) for each in swept} == {("queued", None), ("expired", "query_expired")}
+    assert (await store.read(worker_by_credential, b"h" * 32)).id == worker  # type: ignore[union-attr]
+    gone = await store.write(billing.lapse, NOW + 200_000)
+    assert [(row.id, row.reason) for row in gone] == [(worker, "failed")]
+    assert await store.read(open_workers) == []
+    ended = await store.write(query_rows.end_open, token.account_id, "credits_exhausted", NOW)
+    assert [row.reason for row in ended] == ["credits_exhausted"]
+
+
+async def test_hardware_classes_are_set_and_read(store: Store) -> None:
+    await store.write(ensure_default)
+    dear = HardwareClass("gpu", 10**9, 8, 1)
+    for _ in range(2):
+        await store.write(put_class, dear)
+    assert [each.name for each in await store.read(list_classes)] == ["small", "gpu"]
+    assert (await store.read(find_class, None)).name == "small"
+    with pytest.raises(LatticeError, match="not_found"):
+        await store.read(find_class, "none")
+    with pytest.raises(LatticeError, match="invalid_request"):
+        await store.write(put_class, HardwareClass("own", 1, 1, 1))
