@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.model_workloads import WORKLOADS, Workload
 from lattice.fhe.ckks.security import max_log_qp
 from lattice.fhe.compiler.compiled import Compiled
-from lattice.fhe.run import Blinding, client_keys, decrypt, encrypt, evaluate, prepare, request_hash
+from lattice.fhe.run import Blinding, client_keys, decrypt, encrypt, evaluate, prepare
 from lattice.fhe.serialise.ciphertexts import encode_ciphertext
 from lattice.fhe.serialise.keys import encode_evaluation_keys
 
@@ -63,9 +63,8 @@ class Stopwatch:
         return answer.values
 
     def _evaluate(self, sent: list[Any]) -> list[Any]:
-        full = [ciphertext.expand(self.compiled.params) for ciphertext in sent]
-        blinding = Blinding(b"b" * 32, request_hash(self.compiled.program.id, self.keys.public, full))
-        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, full, blinding)
+        blinding = Blinding(b"b" * 32, self.compiled.program.digest)
+        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, sent, blinding)
 
     def sizes(self) -> dict[str, int]:
         """Bytes on the wire and in the evaluator's memory."""
