@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -96,9 +97,12 @@ def test_samples_outside_the_calibrated_range_are_warned_of_or_refused() -> None
     made, _, _ = model()
     session = Session(made)
     with pytest.warns(OutOfRangeWarning, match="features 5"):
-        session.run(np.where(np.arange(64) == 5, 1.5, 0.0))
+        session.run(np.where(np.arange(64) == 5, 1.8, 0.0))
     with pytest.raises(LatticeError, match="calibrated range"):
         session.run(np.full(64, 3.0), strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.run(np.where(np.arange(64) == 5, 1.2, 0.0))  # beside it by a tenth of its width: of the same kind
 
 
 def test_more_samples_than_a_query_takes_are_refused_there_and_split_by_run() -> None:

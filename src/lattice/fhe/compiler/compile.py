@@ -292,14 +292,18 @@ def client_part(front: Front, found: Found) -> ClientPart:
 
 
 def ranges(front: Front) -> tuple[Real, Real]:
-    """The calibrated range of each feature, `[features]` twice.
-
-    Pixels of a channel share theirs: one that was black in all calibration images may well be white.
-    """
+    """The calibrated range of each feature, `[features]` twice."""
     shape = front.model.feature_shape or front.model.graph.input_shape
-    low, high = (bound.reshape(shape) for bound in (front.calibration.low, front.calibration.high))
-    if len(shape) > 1:
-        axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
+    return shared(front.calibration.low, front.calibration.high, shape)
+
+
+def shared(low: Real, high: Real, shape: tuple[int, ...]) -> tuple[Real, Real]:
+    """Pixels of a channel share their range: one that was black in all calibration images may well be white. So do all
+    features of a flat input that are in one unit: if half of those that change at all change half as much as all."""
+    low, high = low.reshape(shape), high.reshape(shape)
+    axes: tuple[int, ...] = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
+    width, whole = (high - low).ravel(), float(high.max() - low.min())
+    if len(shape) > 1 or (whole > 0 and np.count_nonzero(2 * width >= whole) * 2 >= np.count_nonzero(width)):
         low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
         high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
     return low.ravel().copy(), high.ravel().copy()
