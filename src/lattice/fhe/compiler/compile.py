@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -55,8 +56,10 @@ TRACED = 32
 """Calibration samples that are traced through circuits; ranges are calibrated on all of them."""
 MATCH = 1e-6
 """A circuit that differs from its graph by more than this part of the largest result is refused."""
-REFITS = 3
-"""How often activations are fitted again, four times as well, where accuracy is lost."""
+ERRORS = (0.2, 0.1, 0.05, 0.0125, 0.003, 0.0008)
+"""What fits of activations may change in the results, as a part of their spread: the first that keeps accuracy."""
+SHARE = 0.9
+"""The part of the tolerance that fits may use up; they are judged with noise of the wanted precision."""
 DEEPEST = 30
 """No fit goes deeper than the largest ring allows."""
 MANY_ROWS = 1024
@@ -132,19 +135,21 @@ class Judged(NamedTuple):
 
 
 def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
-    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until it is kept."""
-    budget = Budget()
-    front = fitted(imported, simple, samples, budget)
-    spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
-    for _ in range(REFITS):
-        exact = front.approximation.output_error < 1e-9
-        if exact or judged.accuracy(front, samples, options.precision * spread, options).lost <= options.tolerance / 2:
+    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until accuracy is kept; and
+    before more levels are spent, the highest degrees that the levels there are can have."""
+    front: Front | None = None
+    for error, full in product(ERRORS, (False, True)):
+        tried = fitted(imported, simple, samples, Budget(error, min(0.5, 10 * error), full=full))
+        if front is not None and least_depth(tried.graph) > DEEPEST:
             break
-        budget = replace(budget, output_error=budget.output_error / 4, fit_error=budget.fit_error / 4)
-        tighter = fitted(imported, simple, samples, budget)
-        if least_depth(tighter.graph) > DEEPEST:
+        front = tried
+        if front.approximation.output_error < 1e-9:
             break
-        front = tighter
+        spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
+        found = judged.accuracy(front, samples, options.precision * spread, options)
+        if found.lost <= SHARE * options.tolerance:
+            break
+    assert front is not None, "there is at least one error"
     return front
 
 
