@@ -60,6 +60,8 @@ ERRORS = (0.2, 0.1, 0.05, 0.0125, 0.003, 0.0008)
 """What fits of activations may change in the results, as a part of their spread: the first that keeps accuracy."""
 SHARE = 0.9
 """The part of the tolerance that fits may use up; they are judged with noise of the wanted precision."""
+FINEST = 0.1
+"""Precision beside the error of fits."""
 DEEPEST = 30
 """No fit goes deeper than the largest ring allows."""
 MANY_ROWS = 1024
@@ -113,13 +115,18 @@ def compile(
     if is_linear(front.graph, wanted):
         return _linear(front, samples, judged, wanted, stages, machine)
     with stages.stage("pack and assign levels"):
-        found = _search(front, samples, wanted, machine)
+        found = _search(front, samples, no_finer(wanted, front), machine)
     with stages.stage("judge accuracy"):
         accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
     return replace(draft, report=report_of(draft, front, found, accuracy, wanted, stages.done).to_dict())
+
+
+def no_finer(options: Options, front: Front) -> Options:
+    """No more precision than the fits of activations leave of use: noise of a tenth of their error adds nothing."""
+    return replace(options, precision=max(options.precision, min(FINEST * front.approximation.output_error, 1.0)))
 
 
 class Judged(NamedTuple):

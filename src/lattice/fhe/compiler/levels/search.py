@@ -23,6 +23,8 @@ from lattice.fhe.compiler.levels.predict import Errors, predict
 from lattice.fhe.compiler.levels.trace import magnitudes
 
 SCALE_BITS = (24, 26, 28, 30, 33, 36, 40, 44, 47)
+COARSE_SCALE_BITS, COARSE = (20, 22), 4e-3
+"""Scales that do only where the error may be so large a part of the results' spread."""
 QUICK_SECONDS = 1.5
 KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
 """Prices of keys that packing is told, one after another, until a key budget is met."""
@@ -176,7 +178,9 @@ def judge(built: Built, inputs: list[Real], options: Options, machine: Machine) 
 
 
 def _scales(options: Options) -> tuple[int, ...]:
-    return SCALE_BITS if options.scale_bits is None else (options.scale_bits,)
+    if options.scale_bits is not None:
+        return (options.scale_bits,)
+    return (*COARSE_SCALE_BITS, *SCALE_BITS) if options.precision >= COARSE else SCALE_BITS
 
 
 def _most_telling(faults: list[LatticeError]) -> LatticeError:
