@@ -310,12 +310,19 @@ def ranges(front: Front) -> tuple[Real, Real]:
 
 
 def shared(low: Real, high: Real, shape: tuple[int, ...]) -> tuple[Real, Real]:
-    """Pixels of a channel share their range: one that was black in all calibration images may well be white. So do all
-    features of a flat input that are in one unit: if half of those that change at all change half as much as all."""
+    """Pixels of a channel share their range: one that was black in all calibration images may well be white. So do
+    those of an image that is handed in flat; columns of a table do not."""
     low, high = low.reshape(shape), high.reshape(shape)
-    axes: tuple[int, ...] = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
-    width, whole = (high - low).ravel(), float(high.max() - low.min())
-    if len(shape) > 1 or (whole > 0 and np.count_nonzero(2 * width >= whole) * 2 >= np.count_nonzero(width)):
+    if len(shape) > 1 or _are_pixels(low, high):
+        axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
         low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
         high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
     return low.ravel().copy(), high.ravel().copy()
+
+
+def _are_pixels(low: Real, high: Real) -> bool:
+    """Whether nine of ten features have exactly the same least value, and half of those that change at all change at
+    least half as much as all together: measured quantities do not."""
+    width, whole = high - low, float(high.max() - low.min())
+    alike = np.unique(low, return_counts=True)[1].max() >= 0.9 * low.size
+    return bool(alike and np.count_nonzero(2 * width >= whole) * 2 >= np.count_nonzero(width) > 0)

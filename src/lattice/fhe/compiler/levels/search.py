@@ -161,8 +161,10 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
                 if fault.code not in SEARCHABLE:
                     raise
                 faults.append(fault)
-        if len(faults) >= len(_variants(circuit)) or any(each.precise for each in found):
+        deep = scale_bits >= SCALE_BITS[0] or options.scale_bits is not None  # smaller primes may just be too few
+        if (deep and len(faults) >= len(_variants(circuit))) or any(each.precise for each in found):
             break
+        faults = faults if deep else []
     if not found:
         raise faults[0]
     return min(found, key=lambda each: rank(each, options))
