@@ -95,9 +95,9 @@ def request_hash(program_id: str, public: PublicKey, ciphertexts: Sequence[Ciphe
     digest = hashlib.sha256(f"{program_id} {public.params_id} ".encode() + public.seed)
     digest.update(np.ascontiguousarray(public.b, dtype="<u8").data)
     for one in ciphertexts:
-        seeded = isinstance(one, SeededCiphertext)
-        digest.update(one.seed if seeded else b"")
-        digest.update(np.ascontiguousarray(one.c0 if seeded else one.components, dtype="<u8").data)
+        seed, residues = (one.seed, one.c0) if isinstance(one, SeededCiphertext) else (b"", one.components)
+        digest.update(seed)
+        digest.update(np.ascontiguousarray(residues, dtype="<u8").data)
     return digest.digest()
 
 

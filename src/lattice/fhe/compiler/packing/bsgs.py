@@ -82,7 +82,7 @@ def splits(built: Built, limbs: Limbs, key_price: float) -> list[Split]:
 
 def _wider(split: Split, outs: int, limbs: Limbs, together: int) -> Split:
     """Several stages of a fold in one: more keys, fewer decompositions and divisions."""
-    stages = []
+    stages: list[tuple[int, ...]] = []
     for at in range(0, len(split.fold), together):
         own = split.fold[at : at + together]
         if any(len(stage) > 1 for stage in own):
