@@ -187,3 +187,12 @@ def test_scales_of_the_client_part_are_exact(tmp_path: Path) -> None:
     for packed, declared in zip(compiled.client.inputs, compiled.program.inputs, strict=True):
         assert (packed.level, packed.scale) == (declared.level, declared.scale)
         assert declared.kind.scale == Fraction(compiled.params.scale)
+
+
+def test_fits_are_as_rough_as_the_tolerance_allows() -> None:
+    """Labels that hardly change need no high degrees; numbers do, and then scales are finer too."""
+    model = mlp("tanh", (32, 8, 3))
+    rough, fine = made(model, tolerance=0.1), made(replace(model, after=()), tolerance=0.001)
+    degrees = [made.report["activations"][0]["degree"] for made in (rough, fine)]
+    assert degrees[0] <= 7 < degrees[1]
+    assert rough.params.log_qp < fine.params.log_qp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.seeded import SeededCiphertext
 from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.circuit import ZERO, Circuit
 from lattice.fhe.compiler.client_part import ArgMax
@@ -95,9 +97,12 @@ def test_samples_outside_the_calibrated_range_are_warned_of_or_refused() -> None
     made, _, _ = model()
     session = Session(made)
     with pytest.warns(OutOfRangeWarning, match="features 5"):
-        session.run(np.where(np.arange(64) == 5, 1.5, 0.0))
+        session.run(np.where(np.arange(64) == 5, 1.8, 0.0))
     with pytest.raises(LatticeError, match="calibrated range"):
         session.run(np.full(64, 3.0), strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.run(np.where(np.arange(64) == 5, 1.2, 0.0))  # beside it by a tenth of its width: of the same kind
 
 
 def test_more_samples_than_a_query_takes_are_refused_there_and_split_by_run() -> None:
@@ -200,6 +205,29 @@ def test_the_hash_of_a_request_is_of_every_residue() -> None:
         request_hash("other", session.keys.public, [query]),
     }
     assert len(hashes) == 3
+    (sent,) = encrypt(made.client, made.params, session.keys.secret, samples[0])
+    c0 = sent.c0.copy()
+    c0[-1, -1] ^= 1
+    received = [sent, replace(sent, c0=c0), replace(sent, seed=bytes(32))]
+    assert len({request_hash(made.program.id, session.keys.public, [one]) for one in received}) == 3
+
+
+def test_one_label_for_all_requests_leaves_no_two_replies_blinded_alike() -> None:
+    """`evaluate` binds what was sent, in the form in which it was sent: the label need not tell requests apart."""
+    made, _, samples = model()
+    session = Session(made)
+    label = Blinding(b"s" * 32, made.program.digest)
+
+    def answer(query: SeededCiphertext) -> bytes:
+        (out,) = evaluate(session.prepared, session.keys.evaluation, session.keys.public, [query], label)
+        return out.components[1, 0].tobytes()
+
+    (sent,) = encrypt(made.client, made.params, session.keys.secret, samples[0])
+    blind = label.bound(session.prepared.identity, sent.seed, sent.c0).request_hash
+    changed = replace(sent, c0=sent.c0 ^ (np.arange(sent.c0.size).reshape(sent.c0.shape) == 0).astype(np.uint64))
+    assert answer(sent) == answer(sent)
+    assert blind != label.bound(session.prepared.identity, changed.seed, changed.c0).request_hash
+    assert answer(sent) != answer(changed)
 
 
 def test_a_blinding_secret_is_neither_short_nor_shown() -> None:

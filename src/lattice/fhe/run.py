@@ -54,10 +54,8 @@ class Session:
     def query(self, samples: ArrayLike, *, strict: bool = False) -> list[Ciphertext]:
         """Encrypt at most one batch and evaluate it: the blinded outputs."""
         sent = encrypt(self.compiled.client, self.compiled.params, self.keys.secret, samples, strict=strict)
-        full = [ciphertext.expand(self.compiled.params) for ciphertext in sent]
-        request = request_hash(self.compiled.program.id, self.keys.public, full)
-        blinding = Blinding(self._provider_secret, request)
-        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, full, blinding)
+        blinding = Blinding(self._provider_secret, self.compiled.program.digest)  # `evaluate` binds all the rest
+        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, sent, blinding)
 
     def run(self, samples: ArrayLike, *, strict: bool = False) -> Answer:
         """Any number of samples, a batch at a time."""

@@ -40,6 +40,8 @@ class Budget:
     the breast-cancer data did (two hidden layers of ReLU); with 0.25, none."""
     highest: int = 63
     """Degree beyond which no fit goes; degree d costs about log2(d + 1) levels."""
+    full: bool = False
+    """Take the highest degrees that the levels allow, not the lowest that do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ class _Search:
             return self._best()
         if len(self.names) <= MANY:
             self._lower(places)
-        return self._shrunk(places)
+        return self._tried(self._degrees(places)) if self.budget.full else self._shrunk(places)
 
     def _best(self) -> Approximation:
         """As good as the highest degree makes it, which is not as good as was asked for."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -55,8 +56,12 @@ TRACED = 32
 """Calibration samples that are traced through circuits; ranges are calibrated on all of them."""
 MATCH = 1e-6
 """A circuit that differs from its graph by more than this part of the largest result is refused."""
-REFITS = 3
-"""How often activations are fitted again, four times as well, where accuracy is lost."""
+ERRORS = (0.2, 0.1, 0.05, 0.0125, 0.003, 0.0008)
+"""What fits of activations may change in the results, as a part of their spread: the first that keeps accuracy."""
+SHARE = 0.9
+"""The part of the tolerance that fits may use up; they are judged with noise of the wanted precision."""
+FINEST = 0.1
+"""Precision beside the error of fits."""
 DEEPEST = 30
 """No fit goes deeper than the largest ring allows."""
 MANY_ROWS = 1024
@@ -110,13 +115,18 @@ def compile(
     if is_linear(front.graph, wanted):
         return _linear(front, samples, judged, wanted, stages, machine)
     with stages.stage("pack and assign levels"):
-        found = _search(front, samples, wanted, machine)
+        found = _search(front, samples, no_finer(wanted, front), machine)
     with stages.stage("judge accuracy"):
         accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
     return replace(draft, report=report_of(draft, front, found, accuracy, wanted, stages.done).to_dict())
+
+
+def no_finer(options: Options, front: Front) -> Options:
+    """No more precision than the fits of activations leave of use: noise of a tenth of their error adds nothing."""
+    return replace(options, precision=max(options.precision, min(FINEST * front.approximation.output_error, 1.0)))
 
 
 class Judged(NamedTuple):
@@ -132,19 +142,21 @@ class Judged(NamedTuple):
 
 
 def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
-    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until it is kept."""
-    budget = Budget()
-    front = fitted(imported, simple, samples, budget)
-    spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
-    for _ in range(REFITS):
-        exact = front.approximation.output_error < 1e-9
-        if exact or judged.accuracy(front, samples, options.precision * spread, options).lost <= options.tolerance / 2:
+    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until accuracy is kept; and
+    before more levels are spent, the highest degrees that the levels there are can have."""
+    front: Front | None = None
+    for error, full in product(ERRORS, (False, True)):
+        tried = fitted(imported, simple, samples, Budget(error, min(0.5, 10 * error), full=full))
+        if front is not None and least_depth(tried.graph) > DEEPEST:
             break
-        budget = replace(budget, output_error=budget.output_error / 4, fit_error=budget.fit_error / 4)
-        tighter = fitted(imported, simple, samples, budget)
-        if least_depth(tighter.graph) > DEEPEST:
+        front = tried
+        if front.approximation.output_error < 1e-9:
             break
-        front = tighter
+        spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
+        found = judged.accuracy(front, samples, options.precision * spread, options)
+        if found.lost <= SHARE * options.tolerance:
+            break
+    assert front is not None, "there is at least one error"
     return front
 
 
@@ -295,14 +307,25 @@ def client_part(front: Front, found: Found) -> ClientPart:
 
 
 def ranges(front: Front) -> tuple[Real, Real]:
-    """The calibrated range of each feature, `[features]` twice.
-
-    Pixels of a channel share theirs: one that was black in all calibration images may well be white.
-    """
+    """The calibrated range of each feature, `[features]` twice."""
     shape = front.model.feature_shape or front.model.graph.input_shape
-    low, high = (bound.reshape(shape) for bound in (front.calibration.low, front.calibration.high))
-    if len(shape) > 1:
+    return shared(front.calibration.low, front.calibration.high, shape)
+
+
+def shared(low: Real, high: Real, shape: tuple[int, ...]) -> tuple[Real, Real]:
+    """Pixels of a channel share their range: one that was black in all calibration images may well be white. So do
+    those of an image that is handed in flat; columns of a table do not."""
+    low, high = low.reshape(shape), high.reshape(shape)
+    if len(shape) > 1 or _are_pixels(low, high):
         axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
         low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
         high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
     return low.ravel().copy(), high.ravel().copy()
+
+
+def _are_pixels(low: Real, high: Real) -> bool:
+    """Whether nine of ten features have exactly the same least value, and half of those that change at all change at
+    least half as much as all together: measured quantities do not."""
+    width, whole = high - low, float(high.max() - low.min())
+    alike = np.unique(low, return_counts=True)[1].max() >= 0.9 * low.size
+    return bool(alike and np.count_nonzero(2 * width >= whole) * 2 >= np.count_nonzero(width) > 0)

@@ -17,6 +17,8 @@ from lattice.fhe.compiler.operations import Activation, Composite, Power, Series
 from lattice.fhe.compiler.operations.sizes import size
 
 ROUNDS = 8
+FIRST = 0.6
+"""The part of the margin for a function that no other fitted one comes before: its values are what calibration saw."""
 
 
 class Explosion(Exception):
@@ -65,7 +67,12 @@ def fit_all(
 ) -> tuple[Graph, list[Fitted], Real]:
     """All nodes fitted; ranges grow where the fitted model's own values leave them. `degrees` by node; polynomials
     have their own. With the results on these samples."""
-    ranges = {node.name: _range(seen[node.inputs[0]], margin) for node in graph.nodes if unfitted(node.operation)}
+    behind = _behind(graph)
+    ranges = {
+        node.name: _range(seen[node.inputs[0]], margin * (1.0 if node.inputs[0] in behind else FIRST))
+        for node in graph.nodes
+        if unfitted(node.operation)
+    }
     for _ in range(ROUNDS):
         made = {
             node.name: _fit_node(node, seen[node.inputs[0]], ranges[node.name], degrees.get(node.name, 0))
@@ -80,6 +87,15 @@ def fit_all(
             break
         ranges.update(beyond)
     return result, [note for _, note in made.values()], output
+
+
+def _behind(graph: Graph) -> set[str]:
+    """The values that fitted functions have changed."""
+    changed: set[str] = set()
+    for node in graph.nodes:
+        if unfitted(node.operation) or changed.intersection(node.inputs):
+            changed.add(node.name)
+    return changed
 
 
 def unfitted(operation: Operation) -> bool:

@@ -86,6 +86,14 @@ def test_parameters_never_pass_the_bound() -> None:
                     assert shape.log_qp <= max_log_qp(log_n, security)
 
 
+def test_digits_are_counted_where_keys_are_switched() -> None:
+    """No key is switched at the top of this chain, so special primes are those that give one digit below it."""
+    need = Need(4, 20, (32,), True)
+    above, below = (parameters.choose(need._replace(unswitched=levels), 13, Security.CLASSICAL) for levels in (0, 1))
+    assert [len(params.key_switch_context(3, 3).digits) for params in (above, below)] == [2, 1]
+    assert max(params.log_qp for params in (above, below)) <= 214
+
+
 def test_chosen_primes_are_checked_by_the_constructor_of_parameters() -> None:
     params = parameters.choose(Need(4, 26, (50,), True), 13, Security.CLASSICAL)
     assert prod(params.primes()) <= 1 << 214

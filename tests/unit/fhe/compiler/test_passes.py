@@ -108,6 +108,14 @@ def test_a_bottleneck_stays_narrow() -> None:
     assert kinds(simple(graph)) == ["Dense", "Dense"]
 
 
+def test_a_series_takes_in_numbers_behind_it() -> None:
+    """2·f(x) − 1 costs no layer; a factor for each entry does, and a shift that only some read stays outside."""
+    series = ops.Series((0.3, 0.5, -0.1, 0.25), (-3.0, 3.0))
+    after = simple(chain((4,), series, ops.Affine(np.array(2.0), np.array([-1.0]))))
+    assert kinds(after) == ["Series"]
+    assert kinds(simple(chain((4,), series, ops.Affine(np.arange(1.0, 5.0), np.zeros(4))))) != ["Series"]
+
+
 def test_a_value_that_two_read_is_kept() -> None:
     nodes = (
         Node("a", conv(4, 2, 3, pads=(1, 1, 1, 1)), ("x",)),

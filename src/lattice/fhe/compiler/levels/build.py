@@ -86,7 +86,7 @@ def build(
     last = frozenset[int]() if rescale_last else wiring.last_linear(circuit)
     for unrescaled in dict.fromkeys([last, frozenset[int]()]):
         assignment = assign(circuit, unrescaled=unrescaled)
-        need = needed(circuit, assignment, magnitudes, options, scale_bits)
+        need = needed(circuit, assignment, magnitudes, options, scale_bits, fold_first)
         try:
             params = parameters.choose(need, ring, options.security)
         except LatticeError as fault:
@@ -101,7 +101,14 @@ def build(
     raise faults[0]
 
 
-def needed(circuit: Circuit, assignment: Assignment, magnitudes: Magnitudes, options: Options, scale_bits: int) -> Need:
+def needed(
+    circuit: Circuit,
+    assignment: Assignment,
+    magnitudes: Magnitudes,
+    options: Options,
+    scale_bits: int,
+    fold_first: bool = True,
+) -> Need:
     """The chain that an assignment asks for."""
     largest = max(magnitudes.values[value] for value in circuit.outputs)
     held = scale_bits + ceil(log2(max(largest * options.margin, 1.0))) + HEADROOM_BITS
@@ -111,19 +118,22 @@ def needed(circuit: Circuit, assignment: Assignment, magnitudes: Magnitudes, opt
         base = (held + 8,)
     if held > sum(base):
         base = TWO_PRIMES
-    return Need(assignment.depth, scale_bits, base, needs_keys(circuit))
+    highest = switched_at(circuit, assignment, fold_first)
+    return Need(assignment.depth, scale_bits, base, highest >= 0, assignment.depth - highest if highest >= 0 else 0)
 
 
-def needs_keys(circuit: Circuit) -> bool:
-    """Whether any step switches keys."""
-    for step in circuit.steps:
-        if isinstance(step, steps.Matrix) and (step.fold or set(step.babies) | set(step.giants) != {0}):
-            return True
-        if isinstance(step, steps.Combine) and step.fold:
-            return True
-        if isinstance(step, steps.Rotate | steps.Multiply | steps.Square | steps.Polynomial):
-            return True
-    return False
+def switched_at(circuit: Circuit, assignment: Assignment, fold_first: bool) -> int:
+    """The highest level at which a key is switched; −1 where none is."""
+    highest = -1
+    for index, step in enumerate(circuit.steps):
+        level = assignment.step_levels[index]
+        takes = 0 if index in assignment.unrescaled else wiring.depth_of(step)
+        turns = isinstance(step, steps.Matrix) and set(step.babies) | set(step.giants) != {0}
+        if turns or isinstance(step, steps.Rotate | steps.Multiply | steps.Square | steps.Polynomial):
+            highest = max(highest, level + takes)
+        elif isinstance(step, steps.Matrix | steps.Combine) and step.fold:
+            highest = max(highest, level + (takes if fold_first else 0))
+    return highest
 
 
 def weight_scales(

@@ -30,6 +30,8 @@ class Need(NamedTuple):
     base_bits: tuple[int, ...]
     keys: bool
     """Whether it needs evaluation keys, so special primes."""
+    unswitched: int = 0
+    """Levels at the top at which no key is switched: digits are counted below them."""
 
 
 class Shape(NamedTuple):
@@ -58,12 +60,13 @@ def shapes(need: Need, log_n: int, security: Security) -> list[Shape]:
         return []
     if not need.keys:
         return [Shape((), 0, sum(q_sizes))] if room >= 0 else []
+    switched = q_sizes[: len(q_sizes) - need.unswitched]
     found = [
-        Shape(sizes, _digits(q_sizes, sum(sizes)), sum(q_sizes) + sum(sizes))
+        Shape(sizes, _digits(switched, sum(sizes)), sum(q_sizes) + sum(sizes))
         for total in range(max(need.base_bits) + SLACK_BITS, room + 1)
         for sizes in _splits(total, log_n)
     ]
-    return sorted(found, key=lambda shape: (_time(shape, len(q_sizes)), shape.log_qp))
+    return sorted(found, key=lambda shape: (_time(shape, len(switched)), shape.log_qp))
 
 
 def choose(need: Need, log_n: int, security: Security) -> Parameters:

@@ -25,9 +25,13 @@ from lattice.fhe.compiler.levels.predict import Errors, predict
 from lattice.fhe.compiler.levels.trace import Magnitudes, magnitudes
 
 SCALE_BITS = (24, 26, 28, 30, 33, 36, 40, 44, 47)
+COARSE_SCALE_BITS, COARSE = (20, 22), 4e-3
+"""Scales that do only where the error may be so large a part of the results' spread."""
 QUICK_SECONDS = 1.5
 KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
 """Prices of keys that packing is told, one after another, until a key budget is met."""
+FREE_KEY_BYTES, FREE_KEY_PRICE = 4 << 20, 0.1
+"""Keys of fewer bytes than these are not worth saving: where they are that small, more of them are tried for speed."""
 SMALLEST_RING, LARGEST_RING = 11, 16
 LONGEST_JUMP = 4.0
 LEAST_BASE = 10
@@ -97,14 +101,20 @@ def _within_budget(
     machine: Callable[[ParameterSet], Machine],
 ) -> Found:
     """Packed ever thriftier with keys until they fit the budget, where there is one."""
-    best: Found | None = None
-    for price in KEY_PRICES:
+
+    def at(price: float | None) -> Found:
         circuit = wiring.masked(pack(slots, price))
-        found = _best(circuit, inputs_of(circuit), options, machine)
-        best = found if best is None else min(best, found, key=lambda each: rank(each, options))
+        return _best(circuit, inputs_of(circuit), options, machine)
+
+    best = at(KEY_PRICES[0])
+    for price in KEY_PRICES[1:]:
         if options.max_key_bytes is None or best.key_bytes <= options.max_key_bytes:
             break
-    assert best is not None, "there is at least one price"
+        best = min(best, at(price), key=lambda each: rank(each, options))
+    if options.goal is Goal.LATENCY and 0 < best.key_bytes <= FREE_KEY_BYTES:
+        more = at(FREE_KEY_PRICE)
+        if more.key_bytes <= FREE_KEY_BYTES:
+            best = min(best, more, key=lambda each: rank(each, options))
     return best
 
 
@@ -188,7 +198,10 @@ def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Calla
             if found[-1].precise:
                 return found[-1]
         if not built:
-            break
+            if scale_bits >= SCALE_BITS[0] or options.scale_bits is not None:
+                break
+            faults = []  # smaller primes may just be too few
+            continue
         missing = min(each.errors.deviation / _allowed(each.errors, options) for each in found[before:])
         # Errors fall as scales rise, or faster where a polynomial had left its interval: no long jumps.
         least = scale_bits + min(log2(missing) - 1.0, LONGEST_JUMP)
@@ -233,7 +246,9 @@ def _allowed(errors: Errors, options: Options) -> float:
 
 
 def _scales(options: Options) -> tuple[int, ...]:
-    return SCALE_BITS if options.scale_bits is None else (options.scale_bits,)
+    if options.scale_bits is not None:
+        return (options.scale_bits,)
+    return (*COARSE_SCALE_BITS, *SCALE_BITS) if options.precision >= COARSE else SCALE_BITS
 
 
 def _most_telling(faults: list[LatticeError]) -> LatticeError:

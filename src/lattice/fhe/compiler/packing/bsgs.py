@@ -17,6 +17,8 @@ from lattice.fhe.compiler.packing.linear import Built
 
 KEPT = 12
 """Splits kept for a layer."""
+TOGETHER = (2, 3)
+"""Stages of a fold that are tried as one."""
 
 
 class Split(NamedTuple):
@@ -69,15 +71,25 @@ def splits(built: Built, limbs: Limbs, key_price: float) -> list[Split]:
         return split.time + price * len(split.steps), split.width
 
     best = sorted(found.values(), key=rank)[:KEPT]
-    return sorted([*best, *(_wider(split, len(parts), limbs) for split in best if len(split.fold) > 1)], key=rank)
+    wider = [
+        _wider(split, len(parts), limbs, together)
+        for split in best
+        for together in TOGETHER
+        if len(split.fold) >= together
+    ]
+    return sorted([*best, *wider], key=rank)
 
 
-def _wider(split: Split, outs: int, limbs: Limbs) -> Split:
-    """Two stages of a fold in one: a key more, a decomposition and a division less."""
-    stages = []
-    for at in range(0, len(split.fold), 2):
-        pair = [step for stage in split.fold[at : at + 2] for step in stage]
-        stages.append((*pair, sum(pair)) if len(pair) == 2 else tuple(pair))
+def _wider(split: Split, outs: int, limbs: Limbs, together: int) -> Split:
+    """Several stages of a fold in one: more keys, fewer decompositions and divisions."""
+    stages: list[tuple[int, ...]] = []
+    for at in range(0, len(split.fold), together):
+        own = split.fold[at : at + together]
+        if any(len(stage) > 1 for stage in own):
+            stages += own
+            continue
+        sums = [sum(step for bit, (step,) in enumerate(own) if k >> bit & 1) for k in range(1, 1 << len(own))]
+        stages.append(tuple(sums))
     time = split.time + outs * (_fold_time(tuple(stages), limbs) - _fold_time(split.fold, limbs))
     rotations = split.rotations + outs * (sum(map(len, stages)) - len(split.fold))
     return split._replace(fold=tuple(stages), time=time, rotations=rotations)

@@ -35,6 +35,12 @@ def commute(graph: Graph) -> tuple[Graph, bool]:
             # before could take it: merging comes first.
             assert isinstance(before.operation, Affine)
             _exchange(edit, before, node, Affine(before.operation.scale**2, np.zeros(())))
+        elif (
+            before is not None and isinstance(before.operation, Series) and _takes_in(before.operation, node.operation)
+        ):
+            assert isinstance(node.operation, Affine)
+            edit.drop(before.name)
+            edit.put(node.name, _stretched(before.operation, node.operation), *before.inputs)
         else:
             edit.keep(node)
     return edit.done(), edit.changed
@@ -67,6 +73,17 @@ def moves(operation: object) -> bool:
             (sparse.values == 1).all() and not sparse.bias.any()
         )
     return isinstance(operation, Reshape | Permute)
+
+
+def _takes_in(series: Series, operation: Operation) -> bool:
+    """a·f(x) + b is a series as well, where a and b are numbers; a square and what is behind it stay apart."""
+    return series.degree > 2 and isinstance(operation, Affine) and operation.scale.size == operation.shift.size == 1
+
+
+def _stretched(series: Series, affine: Affine) -> Series:
+    factor, shift = float(affine.scale.item()), float(affine.shift.item())
+    first, *others = (factor * value for value in series.coefficients)
+    return Series((first + shift, *others), series.interval)
 
 
 def _scales(operation: object) -> bool:
