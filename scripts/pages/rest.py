@@ -238,7 +238,7 @@ _ANSWER_HEADERS = (
     ("`x-lattice-work`", "The id of the unit of work, which receipts, usage and ledger entries name too."),
     ("`x-lattice-query`", "The id of the encrypted query whose result this is."),
     ("`x-lattice-receipt`", "The receipt of the worker that evaluated the encrypted query, signed; base64url."),
-    ("`server-timing`", "Where an encrypted query's time went: `body`, `queue`, `worker` and `total`, in milliseconds."),
+    ("`server-timing`", "Where an encrypted query's time went, in milliseconds: `body`, `queue`, `worker`, `total`."),
     ("`x-lattice-max-output-tokens`", "The output ceiling that was enforced."),
     ("`x-lattice-gateway-ms`", "Milliseconds that the gateway itself took, without the machine's time."),
     ("`x-lattice-replayed`", "`true`: a kept answer to a repeated request; nothing ran."),
