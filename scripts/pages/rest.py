@@ -237,7 +237,7 @@ _ANSWER_HEADERS = (
     ("`x-lattice-sealing`", "`gateway` or `end_to_end`: the mode in which this request travelled."),
     ("`x-lattice-work`", "The id of the unit of work, which receipts, usage and ledger entries name too."),
     ("`x-lattice-query`", "The id of the encrypted query that this is the result of."),
-    ("`x-lattice-receipt`", "The worker's signature on an encrypted query: program, weights, keys, question and answer."),
+    ("`x-lattice-receipt`", "What a worker signed: program, weights, keys, question and answer of an encrypted query."),
     ("`x-lattice-max-output-tokens`", "The output ceiling that was enforced."),
     ("`x-lattice-gateway-ms`", "Milliseconds that the gateway itself took, without the machine's time."),
     ("`x-lattice-replayed`", "`true`: a kept answer to a repeated request; nothing ran."),
