@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import machine
+from benchmarks.model_rows import PROGRESS
 from benchmarks.model_workloads import WORKLOADS, Workload
 
 ROOT = Path(__file__).parents[1]
@@ -77,12 +78,23 @@ def child(command: list[str]) -> tuple[dict[str, Any], str]:
     """Run a process pinned to the last core, at the end of whose output there is a JSON document; or why not."""
     core = max(os.sched_getaffinity(0))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMAXPROCS": "1"}
-    done = subprocess.run(
-        ["taskset", "-c", str(core), *command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {}, (done.stderr.strip().splitlines() or ["no output"])[-1]
+    pinned, said = ["taskset", "-c", str(core), *command], "no output"
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(
+            pinned, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as process,
+    ):
+        for line in process.stderr or ():
+            if line.startswith(PROGRESS):
+                print(line, end="", file=sys.stderr, flush=True)
+            else:
+                said = line.strip() or said
+        code = process.wait()
+        output.seek(0)
+        lines = output.read().strip().splitlines()
+    if code or not lines:
+        return {}, said
     found: dict[str, Any] = json.loads(lines[-1])
     return found, ""
 

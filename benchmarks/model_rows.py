@@ -27,6 +27,8 @@ from lattice.fhe.serialise.ciphertexts import encode_ciphertext
 from lattice.fhe.serialise.keys import encode_evaluation_keys
 
 Real = NDArray[np.floating[Any]]
+PROGRESS, REPORTED = "…", 100
+"""How a line of progress on standard error begins, and after how many queries there is one."""
 
 
 class Taken(NamedTuple):
@@ -118,7 +120,11 @@ def _run(watch: Stopwatch, samples: Real, seconds: float) -> Real:
     batch = watch.compiled.client.batch
     chunks = [samples[k : k + batch] for k in range(0, len(samples), batch)]
     watch.query(chunks[0], record=False)
-    values = [watch.query(chunk) for chunk in chunks]
+    values = []
+    for done, chunk in enumerate(chunks):
+        if done and done % REPORTED == 0:
+            print(f"{PROGRESS} {done} of {len(chunks)} queries", file=sys.stderr, flush=True)
+        values.append(watch.query(chunk))
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(watch.taken.evaluate) < 3:
         watch.query(chunks[0])

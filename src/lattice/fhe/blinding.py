@@ -6,7 +6,7 @@ a result is c1 times a weight, a division gives the weight. So every output gets
 - noise in the slots without a result, uniform up to an eighth of the modulus, and in the imaginary part of all slots;
 - a fresh encryption of zero under the client's public key, after which c1 is as good as uniform.
 The low bits of the result slots keep the computation's own error, which depends on the weights a little; hiding that
-too would take flooding, and 24 bits of precision (`shareable` programs have them).
+too would take flooding, and more bits of precision than programs have (see the documentation's limits).
 
 All randomness comes from (the provider's secret, the hash of the request, and a tag of everything that the reply
 depends on), so two workers that hold the secret agree bit for bit, nobody else can remove the noise, and no two

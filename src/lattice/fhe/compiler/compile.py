@@ -39,7 +39,7 @@ from lattice.fhe.compiler.levels.search import Found, search
 from lattice.fhe.compiler.levels.trace import trace
 from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
 from lattice.fhe.compiler.packing import Goal as PackingGoal
-from lattice.fhe.compiler.packing import PackingOptions, pack
+from lattice.fhe.compiler.packing import Packer, PackingOptions
 from lattice.fhe.compiler.packing.affine import is_affine
 from lattice.fhe.compiler.packing.batch import pack_batch
 from lattice.fhe.compiler.packing.coefficients import compile_linear
@@ -154,7 +154,7 @@ def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, opt
 def is_linear(graph: Graph, options: Options) -> bool:
     """Whether the packings without evaluation keys take it."""
     few = options.batch is None or options.batch == 1 or options.batch >= MANY_ROWS
-    return is_affine(graph) and few and not options.shareable and options.log_n is None
+    return is_affine(graph) and few and options.log_n is None
 
 
 def _linear(
@@ -200,14 +200,16 @@ def _linear(
 
 
 def _search(front: Front, samples: Real, options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
-    graph = front.graph
+    graph, packer = front.graph, Packer(front.graph)
     traced = spread(prepare(front.model.before, samples))
+    last = next(node for node in graph.nodes if node.name == graph.output)
     return search(
-        lambda slots, key_price: packed(graph, slots, key_price, traced, options),
+        lambda slots, key_price: packed(packer, slots, key_price, traced, options),
         lambda circuit: in_slots(circuit, traced),
         options,
         machine,
         least_depth=least_depth(graph),
+        last_linear=isinstance(last.operation, Linear),
     )
 
 
@@ -251,13 +253,14 @@ def levels_of(operation: Operation, *, last: bool = False) -> int:
     return int(isinstance(operation, Product | Square | Series))
 
 
-def packed(graph: Graph, slots: int, key_price: float | None, samples: Real, options: Options) -> Circuit:
+def packed(packer: Packer, slots: int, key_price: float | None, samples: Real, options: Options) -> Circuit:
     """The circuit, once it was seen to compute what the graph computes."""
+    graph = packer.graph
     if options.batch is not None and options.batch > 1:
         circuit = pack_batch(graph, slots, options.batch)
     else:
         goal = PackingGoal.KEYS if options.goal is Goal.KEYS else PackingGoal.LATENCY
-        circuit = pack(graph, slots, PackingOptions(goal, key_price))
+        circuit = packer.pack(slots, PackingOptions(goal, key_price))
     tried = samples[: 2 if circuit.batch == 1 else circuit.batch]
     values = trace(circuit, in_slots(circuit, tried))
     found = results(circuit, [values[output] for output in circuit.outputs]).reshape(-1)

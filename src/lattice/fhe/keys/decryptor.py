@@ -102,5 +102,5 @@ class Decryptor:
             raise LatticeError(
                 "level_exhausted",
                 f"Flooding needs a deviation of 2^{log2(sigma):.1f}; the scale is {show_scale(plaintext.scale)} and "
-                f"the modulus has {modulus.bit_length()} bits. Compile the program as shareable.",
+                f"the modulus has {modulus.bit_length()} bits. A larger scale is needed.",
             )

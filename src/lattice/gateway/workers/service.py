@@ -90,13 +90,15 @@ class WorkerService:
             link = self.links.setdefault(row.id, WorkerLink(row))
         if link.superseded(request.session):
             return WorkerReply(stop="superseded", worker=row.id)
-        if link.session != request.session:
+        first = link.session != request.session
+        if first:
             await self._open_session(link, request)
         turn = link.begin(request, self._clock.now_ms())
         await self._beat(link, request)
         if request.ending and link.row.open:
             await self.end(row.id, "requested" if link.row.active_at_ms is not None else "failed", seen=True)
-        if not link.has_news and link.row.open:
+        # The first answer says what to load, so nobody waits for it.
+        if not first and not link.has_news and link.row.open:
             if await held(link.wait(turn, self._hold_ms(link) / 1000)):
                 return None
             if turn != link.turn:

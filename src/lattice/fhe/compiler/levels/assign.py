@@ -43,6 +43,8 @@ class Assignment:
     adjusted: frozenset[Edge] = frozenset()
     unrescaled: frozenset[int] = frozenset()
     """Linear steps at level 0 that are not rescaled."""
+    lowered: Mapping[int, Fraction] = field(default_factory=dict)
+    """Producer → the part of the chain's scale that its results have, where that is not 1: see `balance`."""
 
     @property
     def depth(self) -> int:
@@ -120,7 +122,7 @@ def _with(found: Assignment, wishes: dict[int, int]) -> Assignment:
 def _may_wish(circuit: Circuit, made_by: list[int], wishes: dict[int, int], value: int, other: int) -> bool:
     """The value's scale is free, not wished yet, and the other's does not depend on it."""
     producer = made_by[value]
-    if producer in wishes or not _is_free(circuit, producer):
+    if producer in wishes or not is_free(circuit, producer):
         return False
     seen, stack = set(), [other]
     while stack:
@@ -132,12 +134,13 @@ def _may_wish(circuit: Circuit, made_by: list[int], wishes: dict[int, int], valu
         seen.add(at)
         if at in wishes:
             stack.append(wishes[at])
-        elif not _is_free(circuit, at):
+        elif not is_free(circuit, at):
             stack.extend(reads(circuit.steps[at]))
     return True
 
 
-def _is_free(circuit: Circuit, producer: int) -> bool:
+def is_free(circuit: Circuit, producer: int) -> bool:
+    """Whether the scale of what it makes may be chosen."""
     if producer < 0:
         return True
     return is_linear(circuit.steps[producer]) or isinstance(circuit.steps[producer], steps.Polynomial)
@@ -181,8 +184,8 @@ class Scales:
             return self.operand(edge) * self.weights.get(producer, Fraction(1))
         if producer in assignment.wishes:
             return self.of(assignment.wishes[producer])
-        if _is_free(self.circuit, producer):
-            return self.chain.scale
+        if is_free(self.circuit, producer):
+            return self.chain.scale * assignment.lowered.get(producer, Fraction(1))
         step, level = self.circuit.steps[producer], assignment.step_levels[producer]
         first = self.operand(Edge(producer, 0))
         if isinstance(step, steps.Square):

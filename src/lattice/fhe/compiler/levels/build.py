@@ -15,6 +15,7 @@ from lattice.fhe.compiler.circuit import Circuit
 from lattice.fhe.compiler.client_part import Packed
 from lattice.fhe.compiler.levels import parameters, wiring
 from lattice.fhe.compiler.levels.assign import Assignment, Scales, assign
+from lattice.fhe.compiler.levels.balance import HEADROOM_BITS, balanced
 from lattice.fhe.compiler.levels.lower import Lowered, chain_of, lower
 from lattice.fhe.compiler.levels.options import Options
 from lattice.fhe.compiler.levels.parameters import BASE_BITS, Need
@@ -24,8 +25,7 @@ from lattice.fhe.hal.program import Input, Program, scale_text
 
 MIN_WEIGHT_BITS = 12
 """An unrescaled step whose weights would be rounded more coarsely than this is rescaled instead."""
-HEADROOM_BITS = 2
-SHARED_BASE = (BASE_BITS, BASE_BITS)
+TWO_PRIMES = (BASE_BITS, BASE_BITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,13 @@ def build(
     scale_bits: int,
     fold_first: bool = True,
     rescale_last: bool = False,
+    balance: bool = False,
     log_n: int | None = None,
 ) -> Built:
     """The smallest secure chain at this scale, then the program; `model_too_deep` where there is none.
 
     A last linear step stays unrescaled, which saves a level, unless `rescale_last` says otherwise or its results would
-    leave too few bits for its weights.
+    leave too few bits for its weights. `balance` has it read values of a smaller scale, for weights of a larger one.
 
     `circuit` is masked already and `magnitudes` are of its values. Without `log_n` the ring has as many slots as the
     circuit.
@@ -91,6 +92,8 @@ def build(
         except LatticeError as fault:
             faults.append(fault)
             continue
+        if balance:
+            assignment = balanced(circuit, assignment, params, magnitudes, options.margin)
         scales = weight_scales(circuit, assignment, params, magnitudes, options)
         if scales is not None:
             lowered = lower(circuit, assignment, params, weight_scales=scales, fold_first=fold_first)
@@ -102,14 +105,12 @@ def needed(circuit: Circuit, assignment: Assignment, magnitudes: Magnitudes, opt
     """The chain that an assignment asks for."""
     largest = max(magnitudes.values[value] for value in circuit.outputs)
     held = scale_bits + ceil(log2(max(largest * options.margin, 1.0))) + HEADROOM_BITS
-    if options.shareable:
-        base: tuple[int, ...] = SHARED_BASE
-    elif assignment.unrescaled or held + 8 >= BASE_BITS:
-        base = (BASE_BITS,)
+    if assignment.unrescaled or held + 8 >= BASE_BITS:
+        base: tuple[int, ...] = (BASE_BITS,)
     else:
         base = (held + 8,)
     if held > sum(base):
-        base = SHARED_BASE
+        base = TWO_PRIMES
     return Need(assignment.depth, scale_bits, base, needs_keys(circuit))
 
 

@@ -61,6 +61,10 @@ NOMINAL = {12: Machine(6e-6, 1.2e-6), 13: Machine(1.3e-5, 2.5e-6), 14: Machine(2
 """Where nobody probes (tests): orders of magnitude."""
 
 
+CACHED = 128
+"""Plaintexts of one product, up to which caches help."""
+
+
 class Switch(NamedTuple):
     """Key switching at one level."""
 
@@ -153,8 +157,9 @@ class _Counting:
         moving = {(i, b) for i, b in used if instruction.babies[b]}
         work = switch.mod_up.times(len({i for i, _ in moving}))
         work += (switch.gadget + Work(0.0, switch.limbs)).times(len(moving))
+        reading = _reading(sum(len(terms) for out in instruction.terms for terms in out))
         for out in instruction.terms:
-            work += Work(0.0, 2.0 * switch.wide * sum(map(len, out))) + switch.mod_down.times(2)
+            work += Work(0.0, reading * switch.wide * sum(map(len, out))) + switch.mod_down.times(2)
             giants = sum(1 for giant, terms in zip(instruction.giants, out, strict=True) if giant and terms)
             work += (switch.mod_up + switch.gadget + switch.mod_down).times(giants)
         return work
@@ -176,13 +181,19 @@ class _Counting:
         return Work(0.0, 0.5 * limbs * len(instruction.inputs) * len(instruction.outs))
 
     def sum_plain(self, instruction: ops.SumPlain) -> Work:
-        return Work(0.0, 2.0 * self.limbs(instruction.inputs[0]) * sum(map(len, instruction.terms)))
+        terms = sum(map(len, instruction.terms))
+        return Work(0.0, _reading(terms) * self.limbs(instruction.inputs[0]) * terms)
 
     def chebyshev(self, instruction: ops.Chebyshev) -> Work:
         counter = _CountingArithmetic(self.params)
         scale = parse_scale(instruction.scale)
         polynomial.evaluate(counter, self.kind(instruction.a), instruction.coefficients, scale, instruction.split)
         return counter.work
+
+
+def _reading(terms: int) -> float:
+    """Passes for a limb of a product with a plaintext: very many plaintexts come from memory, not from a cache."""
+    return 2.0 if terms <= CACHED else 4.0
 
 
 class _CountingArithmetic(polynomial.TypeArithmetic):

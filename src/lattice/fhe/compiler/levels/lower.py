@@ -3,6 +3,7 @@
 Linear steps encode their weights at whatever rational scale makes the rescaled result's scale the wanted one, so
 nothing drifts; a square leaves Δ²/q, which the next linear step corrects. Folds stand before the rescale (they then add
 no noise) or behind it (they are then cheaper): the caller chooses. A last linear step at level 0 is not rescaled.
+Rotations of one value share its decomposition.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lattice.fhe.circuits.polynomial import UNIT, Series
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.circuit import Circuit, Stages, Step
-from lattice.fhe.compiler.levels import wiring
+from lattice.fhe.compiler.levels import products, wiring
 from lattice.fhe.compiler.levels.assign import Assignment, Chain, Scales
 from lattice.fhe.compiler.levels.builder import Builder
 from lattice.fhe.compiler.levels.wiring import Edge, makes, reads
@@ -78,6 +79,8 @@ class _Lowering:
         self.to = Builder(params)
         self.registers: dict[int, int] = {}
         self._dropped: dict[tuple[int, int], int] = {}
+        self._turns = self._all_turns()
+        self._hoisted: dict[tuple[int, int], dict[int, int]] = {}
 
     def run(self) -> Lowered:
         """Inputs, steps, outputs."""
@@ -131,12 +134,12 @@ class _Lowering:
         operands = [self.operand(Edge(index, k), level) for k in range(len(reads(step)))]
         return level, wanted / source, operands
 
-    def finish(self, index: int, products: list[int], fold: Stages, bias: NDArray[np.float64] | None) -> list[int]:
+    def finish(self, index: int, results: list[int], fold: Stages, bias: NDArray[np.float64] | None) -> list[int]:
         """Fold, rescale, add the bias."""
         step, rescaled = self.circuit.steps[index], index not in self.assignment.unrescaled
         level, scale = self.assignment.step_levels[index], self.scales.of(makes(step)[0])
         outs = []
-        for number, register in enumerate(products):
+        for number, register in enumerate(results):
             if fold and (self.fold_first or not rescaled):
                 register = self.to.emit(ops.SumSlots, a=register, stages=fold)
             if rescaled:
@@ -154,15 +157,15 @@ class _Lowering:
         return np.tile(values, self.circuit.slots // values.shape[-1])
 
     def matrix(self, index: int, step: steps.Matrix) -> list[int]:
-        """One product of all inputs, or a plain multiplication where nothing turns."""
+        """One product of all inputs; or weights over Q alone, where nothing turns or that is quicker."""
         level, scale, operands = self.linear_frame(index)
         simple = set(step.babies) | set(step.giants) == {0}
-        plain = self.to.weight(step.diagonals, level, scale, count=len(step.diagonals), extended=not simple)
-        if simple:
-            terms = tuple(tuple((i, d) for terms in out for i, _, d in terms) for out in step.terms)
-            products = self.to.emit_many(ops.SumPlain, len(step.outs), inputs=tuple(operands), plain=plain, terms=terms)
+        over_q = simple or products.is_quicker_over_q(step, self.params, level)
+        plain = self.to.weight(step.diagonals, level, scale, count=len(step.diagonals), extended=not over_q)
+        if over_q:
+            results = products.over_q(self.to, step, operands, plain, self.circuit.slots)
         else:
-            products = self.to.emit_many(
+            results = self.to.emit_many(
                 ops.Matrix,
                 len(step.outs),
                 inputs=tuple(operands),
@@ -171,7 +174,7 @@ class _Lowering:
                 giants=step.giants,
                 terms=step.terms,
             )
-        return self.finish(index, products, step.fold, step.bias)
+        return self.finish(index, results, step.fold, step.bias)
 
     def combine(self, index: int, step: steps.Combine) -> list[int]:
         """Few distinct numbers as such, others as plaintexts in full."""
@@ -179,13 +182,13 @@ class _Lowering:
         outs, inputs, period = step.weights.shape
         if period <= SHORT_PERIOD:
             plain = self.to.weight(step.weights, level, scale, count=outs * inputs, period=period)
-            products = self.to.emit_many(ops.SumPeriodic, outs, inputs=tuple(operands), plain=plain)
+            results = self.to.emit_many(ops.SumPeriodic, outs, inputs=tuple(operands), plain=plain)
         else:
             full = self.tiled(step.weights.reshape(outs * inputs, period))
             plain = self.to.weight(full, level, scale, count=outs * inputs)
             terms = tuple(tuple((i, a * inputs + i) for i in range(inputs)) for a in range(outs))
-            products = self.to.emit_many(ops.SumPlain, outs, inputs=tuple(operands), plain=plain, terms=terms)
-        return self.finish(index, products, step.fold, step.bias)
+            results = self.to.emit_many(ops.SumPlain, outs, inputs=tuple(operands), plain=plain, terms=terms)
+        return self.finish(index, results, step.fold, step.bias)
 
     # --- the others ---------------------------------------------------------------------------------------
 
@@ -196,10 +199,26 @@ class _Lowering:
         return [self.to.emit(ops.Add if isinstance(step, steps.Add) else ops.Subtract, a=a, b=b)]
 
     def rotate(self, index: int, step: steps.Rotate) -> list[int]:
-        """A rotation, or nothing."""
+        """A rotation, or nothing; several of one value at one level are made together, with one decomposition."""
         level, turn = self.assignment.step_levels[index], step.steps % self.circuit.slots
         x = self.operand(Edge(index, 0), level)
-        return [self.to.emit(ops.Rotate, a=x, steps=turn) if turn else x]
+        if turn == 0:
+            return [x]
+        turns = self._turns[step.a, level]
+        if len(turns) == 1:
+            return [self.to.emit(ops.Rotate, a=x, steps=turn)]
+        if (step.a, level) not in self._hoisted:
+            outs = self.to.emit_many(ops.RotateHoisted, len(turns), a=x, steps=tuple(turns))
+            self._hoisted[step.a, level] = dict(zip(turns, outs, strict=True))
+        return [self._hoisted[step.a, level][turn]]
+
+    def _all_turns(self) -> dict[tuple[int, int], list[int]]:
+        """The rotations of each value at each level, as they first come."""
+        found: dict[tuple[int, int], dict[int, None]] = {}
+        for step, level in zip(self.circuit.steps, self.assignment.step_levels, strict=True):
+            if isinstance(step, steps.Rotate) and step.steps % self.circuit.slots:
+                found.setdefault((step.a, level), {})[step.steps % self.circuit.slots] = None
+        return {key: list(turns) for key, turns in found.items()}
 
     def product(self, index: int, step: steps.Multiply | steps.Square) -> list[int]:
         """Multiply, relinearise, rescale."""

@@ -35,7 +35,7 @@ from lattice.fhe.hal.program import Program, Weight
 from lattice.fhe.hal.rules import CiphertextType, PlaintextType
 
 SECRET_VARIANCE = 2.0 / 3.0
-EXACT_VALUES = 1 << 23
+EXACT_VALUES = 1 << 20
 
 
 class Variances:

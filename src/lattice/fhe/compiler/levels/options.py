@@ -17,6 +17,12 @@ class Goal(StrEnum):
     THROUGHPUT = "throughput"
 
 
+SHAREABLE = (
+    "results that may be shown to others (shareable) need about 34 bits of precision more than their own, which no "
+    "scale of at most 48 bits has; see the limits in the documentation"
+)
+
+
 @dataclass(frozen=True)
 class Options:
     """Left out (None): the compiler decides."""
@@ -35,13 +41,13 @@ class Options:
     goal: Goal = Goal.LATENCY
     max_key_bytes: int | None = None
     shareable: bool = False
-    """Results may be shown to others after flooding, which costs 24 bits of precision."""
+    """Refused: noise that makes a decryption safe to show takes more precision than a program has."""
     batch: int | None = None
     margin: float = 2.0
     """How much larger than on the calibration data values may be before they wrap around."""
 
     def __post_init__(self) -> None:
-        wrong = ""
+        wrong = SHAREABLE if self.shareable else ""
         if self.log_n is not None and not 10 <= self.log_n <= 16:
             wrong = f"log_n = {self.log_n} is outside 10 … 16"
         elif self.scale_bits is not None and not 16 <= self.scale_bits <= 48:

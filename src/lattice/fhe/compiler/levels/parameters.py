@@ -1,7 +1,7 @@
 """The smallest secure primes for a depth and a precision: nobody picks moduli by hand.
 
-Q is a base of one prime (two where a result is to be shared) and one prime of about the scale's size for each level.
-P is chosen among one to four primes: more of P means fewer and larger digits, so smaller and faster keys, until the
+Q is a base of one prime (two where results are too large for one) and one of about the scale's size for each level. P
+is chosen among one to four primes: more of P means fewer and larger digits, so smaller and faster keys, until the
 bound is reached. Digits keep log D ≤ log P − 4 (`ckks.digits`). A prime list that misses the bound is never returned:
 `Parameters` refuses it.
 """

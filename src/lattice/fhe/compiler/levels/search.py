@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import log2
 from time import perf_counter
+from typing import NamedTuple
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.parameters import ParameterSet
@@ -20,15 +22,16 @@ from lattice.fhe.compiler.levels.cost import Estimate, Machine, estimate
 from lattice.fhe.compiler.levels.options import Goal, Options
 from lattice.fhe.compiler.levels.parameters import BASE_BITS, Need, shapes, too_deep
 from lattice.fhe.compiler.levels.predict import Errors, predict
-from lattice.fhe.compiler.levels.trace import magnitudes
+from lattice.fhe.compiler.levels.trace import Magnitudes, magnitudes
 
 SCALE_BITS = (24, 26, 28, 30, 33, 36, 40, 44, 47)
 QUICK_SECONDS = 1.5
 KEY_PRICES = (None, 2.0, 6.0, 20.0, 200.0)
 """Prices of keys that packing is told, one after another, until a key budget is met."""
 SMALLEST_RING, LARGEST_RING = 11, 16
-FLOODING = 2.0**24
-"""How much smaller the error of a shareable result must be than what is left after flooding."""
+LONGEST_JUMP = 4.0
+LEAST_BASE = 10
+"""Bits that a base prime has beyond the scale, however small the results."""
 SEARCHABLE = ("model_too_deep", "invalid_parameters", "packing_failed", "parameters_insecure", "level_exhausted")
 """What a larger ring or another scale may put right."""
 
@@ -45,6 +48,14 @@ class Found:
     """Whether the predicted error is within what was asked for."""
 
 
+class Candidate(NamedTuple):
+    """A program before its errors are known."""
+
+    built: Built
+    estimate: Estimate
+    key_bytes: int
+
+
 def search(
     pack: Callable[[int, float | None], Circuit],
     inputs_of: Callable[[Circuit], list[Real]],
@@ -52,15 +63,17 @@ def search(
     machine: Callable[[ParameterSet], Machine],
     *,
     least_depth: int = 0,
+    last_linear: bool = False,
 ) -> Found:
     """`pack` gives a circuit for a number of slots and a price of keys (None: the packing's own), `inputs_of`
-    calibration samples in its input slots. Rings that cannot hold `least_depth` levels are not packed for."""
+    calibration samples in its input slots. Rings that cannot hold `least_depth` levels are not packed for, with which a
+    model that is `last_linear` leaves its last layer unrescaled."""
     found: list[Found] = []
     faults: list[LatticeError] = []
     for log_n in rings(options):
         start = perf_counter()
         try:
-            require_depth(least_depth, log_n, options)
+            require_depth(least_depth, log_n, options, last_linear=last_linear)
             best = _within_budget(pack, 1 << (log_n - 1), inputs_of, options, machine)
             quick = perf_counter() - start < QUICK_SECONDS
         except LatticeError as fault:
@@ -95,20 +108,34 @@ def _within_budget(
     return best
 
 
-def require_depth(depth: int, log_n: int, options: Options) -> None:
-    """`model_too_deep` where not even the smallest primes would do."""
-    need = Need(depth, _scales(options)[0], (min(BASE_BITS, _scales(options)[0] + 4),), keys=depth > 0)
-    if not shapes(need, log_n, options.security):
-        raise too_deep(need, options.security, log_n)
+def require_depth(depth: int, log_n: int, options: Options, *, last_linear: bool = False) -> None:
+    """`model_too_deep` where not even the smallest primes would do: with an unrescaled last layer over a full base
+    prime, or with a level more over a small one."""
+    scale_bits, keys = _scales(options)[0], depth > 0
+    small = (min(BASE_BITS, scale_bits + LEAST_BASE),)
+    needs = [Need(depth, scale_bits, (BASE_BITS,) if last_linear else small, keys)]
+    if last_linear:
+        needs.append(Need(depth + 1, scale_bits, small, keys))
+    if not any(shapes(need, log_n, options.security) for need in needs):
+        raise too_deep(needs[0], options.security, log_n)
 
 
-def _variants(circuit: Circuit) -> list[tuple[bool, bool]]:
-    """(Whether a last linear step is rescaled, whether folds stand before the rescale), the cheapest first.
+class Variant(NamedTuple):
+    """How a circuit is lowered.
 
     Unrescaled, the last weights share the lowest modulus with the values: large sums then lack precision, at any scale.
+    Balancing the two scales regains some of it.
     """
-    folds = (False, True) if has_folds(circuit) else (False,)
-    return [(last, fold) for last in ((False, True) if wiring.last_linear(circuit) else (False,)) for fold in folds]
+
+    rescale_last: bool = False
+    balance: bool = False
+
+
+def _variants(circuit: Circuit) -> list[Variant]:
+    """The cheapest first."""
+    if not wiring.last_linear(circuit):
+        return [Variant()]
+    return [Variant(), Variant(balance=True), Variant(rescale_last=True)]
 
 
 def has_folds(circuit: Circuit) -> bool:
@@ -127,44 +154,82 @@ def rings(options: Options) -> Iterable[int]:
 
 
 def rank(found: Found, options: Options) -> tuple[bool, bool, float]:
-    """Precise before imprecise, within the key budget before not, then the goal."""
-    over = options.max_key_bytes is not None and found.key_bytes > options.max_key_bytes
+    """Precise before imprecise, then by price."""
+    return not found.precise, *_price(found.key_bytes, found.estimate, options)
+
+
+def _price(key_bytes: int, time: Estimate, options: Options) -> tuple[bool, float]:
+    """Within the key budget before not, then the goal."""
+    over = options.max_key_bytes is not None and key_bytes > options.max_key_bytes
     thrifty = over or options.goal is Goal.KEYS
-    return not found.precise, over, float(found.key_bytes) if thrifty else found.estimate.seconds
+    return over, float(key_bytes) if thrifty else time.seconds
 
 
 def _best(circuit: Circuit, inputs: list[Real], options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
-    """For each scale, folds before and behind the rescale; up to the first scale that is precise enough."""
+    """The first scale, and for it the first way of treating the last layer, that is precise enough."""
     seen = magnitudes(circuit, inputs)
     found: list[Found] = []
     faults: list[LatticeError] = []
+    least = 0.0
     for scale_bits in _scales(options):
-        for rescale_last, fold_first in _variants(circuit):
-            if rescale_last and any(each.precise for each in found):
-                continue
+        if scale_bits < least:
+            continue
+        built, before = 0, len(found)
+        for variant in _variants(circuit):
             try:
-                built = build(
-                    circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first, rescale_last=rescale_last
-                )
-                found.append(judge(built, inputs, options, machine(built.params)))
+                candidates = _candidates(circuit, seen, options, scale_bits, variant, machine)
             except LatticeError as fault:
                 if fault.code not in SEARCHABLE:
                     raise
                 faults.append(fault)
-        if len(faults) >= len(_variants(circuit)) or any(each.precise for each in found):
+                continue
+            built += 1
+            found += _judged(candidates, inputs, options)
+            if found[-1].precise:
+                return found[-1]
+        if not built:
             break
+        missing = min(each.errors.deviation / _allowed(each.errors, options) for each in found[before:])
+        # Errors fall as scales rise, or faster where a polynomial had left its interval: no long jumps.
+        least = scale_bits + min(log2(missing) - 1.0, LONGEST_JUMP)
     if not found:
         raise faults[0]
     return min(found, key=lambda each: rank(each, options))
 
 
-def judge(built: Built, inputs: list[Real], options: Options, machine: Machine) -> Found:
-    """Predict everything about one program."""
-    errors = predict(built, inputs)
-    allowed = options.precision * errors.spread / (FLOODING if options.shareable else 1.0)
-    keys = sizes.evaluation_keys(built.params, built.program.checked.keys)
-    time = estimate(built.program, built.lowered.layers, machine)
-    return Found(built, errors, time, keys, errors.deviation <= allowed)
+def _candidates(
+    circuit: Circuit,
+    seen: Magnitudes,
+    options: Options,
+    scale_bits: int,
+    variant: Variant,
+    machine: Callable[[ParameterSet], Machine],
+) -> list[Candidate]:
+    """With folds before and behind the rescale, the better first as far as time and keys tell."""
+    found = []
+    for fold_first in (False, True) if has_folds(circuit) else (False,):
+        built = build(circuit, seen, options, scale_bits=scale_bits, fold_first=fold_first, **variant._asdict())
+        keys = sizes.evaluation_keys(built.params, built.program.checked.keys)
+        time = estimate(built.program, built.lowered.layers, machine(built.params))
+        found.append(Candidate(built, time, keys))
+    return sorted(found, key=lambda each: _price(each.key_bytes, each.estimate, options))
+
+
+def _judged(candidates: list[Candidate], inputs: list[Real], options: Options) -> list[Found]:
+    """Up to the first that is precise: that takes a simulation, the rest is known."""
+    found = []
+    for candidate in candidates:
+        errors = predict(candidate.built, inputs)
+        precise = errors.deviation <= _allowed(errors, options)
+        found.append(Found(candidate.built, errors, candidate.estimate, candidate.key_bytes, precise))
+        if precise:
+            break
+    return found
+
+
+def _allowed(errors: Errors, options: Options) -> float:
+    """The largest deviation that is asked for."""
+    return options.precision * errors.spread
 
 
 def _scales(options: Options) -> tuple[int, ...]:
