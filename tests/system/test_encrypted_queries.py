@@ -226,6 +226,9 @@ async def test_time_is_billed_from_the_first_active_poll_to_the_goodbye(deployed
     assert await balance(live) == (10_000_000 - ended["billed_micro"], 0)
     audit = await live.audit()
     assert (audit.sum_micro, audit.held_micro, audit.faults) == (0, 0, ())
+    entries = (await live.call("GET", f"/v1/ledger/entries?work={worker.id}"))[1]["data"]
+    assert {entry["kind"] for entry in entries} == {"worker_hold", "worker_charge", "worker_release"}
+    assert sum(entry["amount_micro"] for entry in entries) == 0
     sessions = (await live.call("GET", "/v1/worker-sessions"))[1]["data"]
     assert [each["id"] for each in sessions] == [worker.id]
     assert (await live.call("GET", "/v1/workers"))[1]["data"] == []

@@ -57,7 +57,7 @@ def router(state: ApiState) -> APIRouter:
         work: WorkId | None = None,
         record: KeyRecord = Depends(reader),
     ) -> Page[EntryView]:
-        """The account's postings, newest first; `work` picks those of one work."""
+        """The account's postings, newest first; `work` picks those of one work, or one worker."""
         require_cursor(Prefix.ENTRY, cursor)
         rows = await state.store.read(list_entries, target_account(record, account), cursor, limit + 1, work)
         return page(rows, limit, EntryView.of)

@@ -24,7 +24,7 @@ Printable = AfterValidator(_printable)
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Printable]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Printable]
 AccountId = Annotated[str, StringConstraints(pattern=r"^acc_[0-9a-z]{26}$")]
-WorkId = Annotated[str, StringConstraints(pattern=r"^work_[0-9a-z]{26}$")]
+WorkId = Annotated[str, StringConstraints(pattern=r"^(work|wkr)_[0-9a-z]{26}$")]
 Micro = Annotated[int, Field(ge=0, le=MAX_MICRO, strict=True)]
 Milliseconds = Annotated[int, Field(ge=0, le=2**53, strict=True)]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=300), Printable]

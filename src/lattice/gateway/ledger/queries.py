@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, case, func, select, text
 
-from lattice.core.ids import Prefix, new_id
+from lattice.core.ids import Prefix, is_id, new_id
 from lattice.gateway.store.schema import entries, holds, usage, wallets, works
 
 _WALLET = select(wallets.c.available_micro, wallets.c.held_micro).where(wallets.c.account_id == bindparam("account"))
@@ -73,9 +73,14 @@ def list_usage(conn: Connection, account_id: str, cursor: str | None = None, lim
 def list_entries(
     conn: Connection, account_id: str, cursor: str | None = None, limit: int = 50, work_id: str | None = None
 ) -> list[EntryRow]:
-    """An account's postings, newest first; with `work_id` those of one work, whose ids lie within its lifetime."""
+    """An account's postings, newest first; with `work_id` those of one work or one worker."""
     conditions: list[ColumnElement[bool]] = []
-    if work_id is not None:
+    if work_id is not None and is_id(Prefix.WORKER, work_id):
+        conditions = [
+            entries.c.work_id == work_id,
+            entries.c.id >= work_id.replace(Prefix.WORKER, Prefix.ENTRY, 1)[:14],
+        ]
+    elif work_id is not None:
         life = conn.execute(
             select(works.c.created_at_ms, works.c.ended_at_ms).where(
                 works.c.id == work_id, works.c.account_id == account_id
