@@ -1,0 +1,1 @@
+"""A submission for HomomorphicEncryption.org's `fhe-benchmarking/ml-inference` harness: see README.md."""

@@ -1,0 +1,3 @@
+#include "client.hpp"
+
+int main(int argc, char** argv) { return suite::run_step(argc, argv, &suite::preprocess); }

@@ -1,0 +1,57 @@
+// The server: keys and ciphertexts in, the plan run by native/program, blinded results out. No secret of the client's.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "base/memory.hpp"
+#include "bundle.hpp"
+#include "encoder.hpp"
+#include "program/runner.hpp"
+
+namespace suite {
+
+// What blinds one output: uniform bytes for u, e0, e1 and the slots' noise (see lattice.fhe.blinding).
+struct BlindingBytes {
+    std::vector<std::uint8_t> ephemeral, first_error, second_error, noise;
+};
+using BlindingSource = std::function<BlindingBytes(const Scheme&, std::size_t output)>;
+
+// Fresh from the operating system for every output.
+BlindingBytes random_bytes(const Scheme& scheme, std::size_t output);
+
+class Server {
+  public:
+    explicit Server(const Workload& workload);
+
+    // Everything that a client's keys need: unpacked, and their uniform halves expanded.
+    void load_keys(const Workload& workload);
+    // Answers all queries of the upload.
+    void answer(const Workload& workload, const BlindingSource& source);
+
+    double evaluation_ms() const { return evaluation_ms_; }
+    double blinding_ms() const { return blinding_ms_; }
+    std::size_t queries() const { return queries_; }
+
+  private:
+    void blind(u64* output, std::size_t number, std::size_t level, const BlindingBytes& bytes);
+    void read_inputs(Bytes& left);
+    std::size_t nearest(const lattice::PlanKey& wanted) const;
+
+    Bundle bundle_;
+    Scheme scheme_;
+    Encoder encoder_;
+    std::vector<Packed> results_;
+    lattice::Plan plan_;
+    std::vector<const u64*> weights_;
+    lattice::Buffer key_words_;
+    std::vector<lattice::KeyView> keys_;
+    std::unique_ptr<MappedFile> public_key_;
+    lattice::Buffer input_words_, output_words_;
+    std::vector<const u64*> inputs_;
+    std::vector<u64*> outputs_;
+    double evaluation_ms_ = 0, blinding_ms_ = 0;
+    std::size_t queries_ = 0;
+};
+
+}  // namespace suite
