@@ -171,6 +171,24 @@ def running(provider: ManagementClient) -> ExitStack:
 
 
 @pytest.mark.timeout(120)
+async def test_two_workers_compute_the_same_bits(live: LiveGateway, compiled: Path, tmp_path: Path) -> None:
+    """`verify=2`: two processes that share the provider's secret, and nothing else, give equal ciphertexts."""
+
+    def story() -> list[int]:
+        provider, token = deploy(live, compiled)
+        provider.update_encrypted_model(NAME, settings={"max_workers": 2})
+        with provider, QueryClient(token, base_url=live.url, folder=tmp_path / "user") as user:
+            user.keys.ensure()
+            with provider.workers.running(NAME, count=2) as workers:
+                assert len({worker["id"] for worker in workers}) == 2
+                answer = user.query(digits().test[:1], verify=2)
+        labels: list[int] = EXAMPLE.labels(answer.values).tolist()
+        return labels
+
+    assert await asyncio.to_thread(story) == digits().test_labels[:1].tolist()
+
+
+@pytest.mark.timeout(120)
 async def test_a_revoked_token_opens_nothing(live: LiveGateway, compiled: Path, tmp_path: Path) -> None:
     provider, secret = await asyncio.to_thread(deploy, live, compiled)
 
