@@ -68,7 +68,8 @@ class FolderBlobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # `parents` would leave it open to others
+        self._incoming.mkdir(exist_ok=True, mode=0o700)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lattice-blobs")
         # Between a sweep's last look at a blob and its end nobody may begin to rely on it.
         self._naming = threading.Lock()
