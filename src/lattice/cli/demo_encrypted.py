@@ -89,7 +89,7 @@ class EncryptedAct:
         about = self._about(compiled)
         self._screen.note(
             f"N = {about['n']}, {about['security_bits']} bits of security, file {_size(about['bytes'])}, "
-            f"accuracy {about['accuracy']:.1%} encrypted, {about['clear_accuracy']:.1%} in the clear (calibration)"
+            f"accuracy {about['accuracy']:.1%} with the noise of encryption, {about['clear_accuracy']:.1%} without"
         )
         return compiled, publisher.public.raw
 
@@ -193,12 +193,13 @@ class EncryptedAct:
     def _run_dry(self, user: QueryClient, provider: ManagementClient, worker: str) -> None:
         """Ask on until the gateway refuses: nobody stops the worker."""
         answered, right = SHOWN, 0
-        with self._screen.bar("user: asking on until the provider's credits run out") as show:
+        with self._screen.bar("user") as show:
             questions = Questions(user, PATIENCE_S)
             for each in questions:
                 answered, right = answered + 1, right + (each.prediction == each.truth)
                 left = provider.credits()
-                show(f"{answered} answered", GRANT - left["available_micro"] - left["held_micro"], GRANT)
+                spent = GRANT - left["available_micro"] - left["held_micro"]
+                show(f"{answered} answers, till the credits are used up", spent, PRICE * PAID_MS // 1000)
         self.report |= {"answered": answered, "right_afterwards": right, "refused_with": questions.refused_with}
         ended = provider.workers.wait_stopped(worker)
         late_ms = ended["billed_ms"] - PAID_MS
@@ -219,8 +220,8 @@ class EncryptedAct:
         (token,) = provider.tokens.list(MODEL)
         rows = (
             ("the user", "the digits, the answers, and the secret key"),
-            ("the gateway", "ciphertexts, evaluation keys (they compute and cannot decrypt), times and sizes"),
-            ("the worker", "the same, and the model's weights"),
+            ("the gateway", "the compiled model, ciphertexts, evaluation keys (they cannot decrypt), times and sizes"),
+            ("the worker", "the model's weights, ciphertexts, evaluation keys"),
             ("the provider", f"its model, its bill, and that {token['user']} asked {token['queries']} times"),
         )
         self._screen.heading("Who saw what")

@@ -44,9 +44,9 @@ class Screen:
 
     @contextmanager
     def counted_step(self, text: str) -> Iterator[Show]:
-        """Something that takes a while and says how far it is."""
+        """Something that takes a while and says how far it is; its bar has room for who does it only."""
         begun = time.monotonic()
-        with self.bar(text) as show:
+        with self.bar(text.partition(":")[0]) as show:
             yield show
         self._done(text, begun)
 

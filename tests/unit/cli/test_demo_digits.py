@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lattice.cli import demo_digits
+from lattice.cli.demo import play
+from lattice.cli.demo_processes import Processes
+from lattice.cli.demo_screen import Screen
+from lattice.cli.output import console
+from lattice.core.errors import LatticeError
 
 
 def blob() -> np.ndarray:
@@ -46,6 +53,16 @@ def test_the_committed_digits_are_images_that_the_model_takes() -> None:
         assert set(digits.y.tolist()) <= set(range(10))
     inked = demo_digits.read("calibration").x.max(axis=0) > 0
     assert not ((demo_digits.read("digits").x > 0) & ~inked).any(), "the compiler would warn of these"
+
+
+def test_an_act_that_cannot_be_played_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo_digits, "FOLDER", tmp_path)
+    with Processes(tmp_path) as processes, pytest.raises(LatticeError, match="clone") as caught:
+        play(processes, Screen(console()), "encrypted")
+    assert caught.value.code == "backend_unavailable"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_clone_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
