@@ -124,6 +124,7 @@ class Fleet:
             gateway=self._origin,
             cores=chosen.cores,
             memory_mib=chosen.memory_mib,
+            model=row.model_id,
             driver=chosen.driver,
         )
         try:
@@ -167,6 +168,7 @@ class Fleet:
 
     async def resume(self) -> None:
         """At the start: this gateway's workers died with it. They are settled as seen and started again."""
+        await self._driver.resume()
         for row in await self._store.read(open_workers, gateway_id=self._gateway_id):
             if row.hardware_class == OWN:
                 continue
