@@ -66,8 +66,8 @@ async def test_the_credential_reaches_the_worker_and_nobody_else(opened: Open) -
     (report,) = await world.reported(1)
     assert report["credential"] == "rlc_canary-one"
     assert "--gateway" in report["argv"]
-    assert "--gateway" in world.public()
-    assert "canary" not in world.public()
+    assert "--gateway" in await world.public()
+    assert "canary" not in await world.public()
     assert "canary" not in repr(world.launch())
 
 

@@ -11,10 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightkube import AsyncClient, KubeConfig
+from lightkube.resources.core_v1 import Pod, ServiceAccountToken
 
 from lattice.gateway.workers.drivers import CREDENTIAL, FleetDriver, Launch, LocalProcesses
 from lattice.gateway.workers.kubernetes import KubernetesPods, open_cluster
+from lattice.gateway.workers.manifests import NAME_LABEL, WORKER_NAME
 from tests.support.kube_api import ADMIN_TOKEN, NAMESPACE, KubeApi, kube_api
 from tests.support.kube_schema import shipped
 from tests.support.kubelet import Kubelet, kubelet
@@ -22,7 +25,7 @@ from tests.support.kubelet import Kubelet, kubelet
 IMAGE = "worker:test"
 GATEWAY = "gw_test"
 REAL_CLUSTER = "LATTICE_TEST_KUBECONFIG"
-"""Holds the kubeconfig of a real API server on which the namespace may be used; its context is an administrator's."""
+"""Holds an administrator's kubeconfig of a real API server to which deploy/kubernetes has been applied."""
 
 REPORT = f"""
 import json, os, signal, sys, time
@@ -64,7 +67,7 @@ class World:
         await until(lambda: len(self.reports()) >= count)
         return self.reports()
 
-    def public(self) -> str:
+    async def public(self) -> str:
         """What others can read: command lines, and every object of the cluster that is no secret."""
         pids = [report["pid"] for report in self.reports() if Path(f"/proc/{report['pid']}").exists()]
         return "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
@@ -88,70 +91,79 @@ class LocalWorld(World):
 
 
 class PodWorld(World):
-    """Pods on the API server for tests."""
+    """Pods, which the test's kubelet runs; the driver has the account of the gateway."""
 
-    def __init__(self, folder: Path, program: str, api: KubeApi, agent: Kubelet, driver: KubernetesPods) -> None:
+    def __init__(self, folder: Path, program: str, agent: Kubelet, config: Path) -> None:
         super().__init__(folder, program)
-        self.api, self.agent, self.driver, self.folder = api, agent, driver, folder
-        self.pods: KubernetesPods = driver
+        self.agent, self.config = agent, config
+        self.driver: KubernetesPods = self.another()
         self.spec = json.dumps({"kind": "kubernetes", "image": IMAGE})
         agent.images[IMAGE] = [sys.executable, "-c", self.code]
 
-    def public(self) -> str:
-        """Every body that was sent but secrets, too."""
-        return super().public() + "".join(self.api.bodies) + json.dumps(self.api.all("pods"))
+    def another(self, gateway: str = GATEWAY, namespace: str = NAMESPACE) -> KubernetesPods:
+        """A driver as another process would have it."""
+        return KubernetesPods(open_cluster(str(self.config), namespace), gateway)
+
+    async def objects(self, resource: Any = Pod) -> list[Any]:
+        """What is in the namespace."""
+        return [each async for each in self.agent.client.list(resource, labels={NAME_LABEL: WORKER_NAME})]
+
+    async def public(self) -> str:
+        """Every pod too."""
+        return await super().public() + repr([each.to_dict() for each in await self.objects()])
 
     async def refuse(self) -> None:
-        """The API server forbids it."""
-        self.api.failing["create", "pods"] = (403, "Forbidden")
-
-    def another(self, gateway: str = GATEWAY) -> KubernetesPods:
-        """A driver of a later process."""
-        return KubernetesPods(open_cluster(str(self.api.kubeconfig(self.folder)), ""), gateway)
+        """A namespace in which the account may do nothing."""
+        await self.driver.close()
+        self.driver = self.another(namespace="default")
 
 
-class ClusterWorld(World):
-    """Pods on a real API server, run by the test's kubelet."""
+class ApiWorld(PodWorld):
+    """On the API server for tests."""
 
-    def __init__(self, folder: Path, program: str, agent: Kubelet, driver: KubernetesPods) -> None:
-        super().__init__(folder, program)
-        self.agent, self.driver = agent, driver
-        self.spec = json.dumps({"kind": "kubernetes", "image": IMAGE})
-        agent.images[IMAGE] = [sys.executable, "-c", self.code]
+    def __init__(self, folder: Path, program: str, agent: Kubelet, config: Path, api: KubeApi) -> None:
+        super().__init__(folder, program, agent, config)
+        self.api = api
 
-    async def refuse(self) -> None:
-        """A namespace that does not exist."""
-        config = os.environ[REAL_CLUSTER]
-        self.driver = KubernetesPods(open_cluster(config, "lattice-not-there"), GATEWAY)
+    async def public(self) -> str:
+        """Every body that was sent, but secrets, too."""
+        return await super().public() + "".join(self.api.bodies)
 
 
 KINDS = ["local", "kubernetes", *(["cluster"] if os.environ.get(REAL_CLUSTER) else [])]
 
 
 @asynccontextmanager
-async def pod_world(folder: Path, program: str) -> AsyncIterator[PodWorld]:
-    """An API server, a node and a driver that may do what the shipped role allows."""
+async def api_world(folder: Path, program: str) -> AsyncIterator[ApiWorld]:
+    """An API server for tests and a node; the driver may do what the shipped role allows."""
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(kube_api(shipped("Role", "lattice-gateway")["rules"]))
         admin = AsyncClient(config=KubeConfig.from_file(api.kubeconfig(folder, ADMIN_TOKEN)))
         agent = await stack.enter_async_context(kubelet(admin, folder / "node", {}))
-        driver = KubernetesPods(open_cluster(str(api.kubeconfig(folder)), ""), GATEWAY)
-        world = PodWorld(folder, program, api, agent, driver)
+        world = ApiWorld(folder, program, agent, api.kubeconfig(folder), api)
         stack.push_async_callback(lambda: world.driver.close())
         yield world
 
 
 @asynccontextmanager
-async def _cluster_world(folder: Path, program: str) -> AsyncIterator[ClusterWorld]:
-    config = os.environ[REAL_CLUSTER]
-    admin = AsyncClient(config=KubeConfig.from_file(config), namespace=NAMESPACE)
+async def cluster_world(folder: Path, program: str) -> AsyncIterator[PodWorld]:
+    """A real API server, with a token of the gateway's own service account."""
+    admin: Any = AsyncClient(config=KubeConfig.from_file(os.environ[REAL_CLUSTER]), namespace=NAMESPACE)
+    request = ServiceAccountToken.from_dict({"metadata": {}, "spec": {"audiences": []}})
+    made = await admin.create(request, "lattice-gateway")
+    config = yaml.safe_load(Path(os.environ[REAL_CLUSTER]).read_text())
+    for user in config["users"]:
+        user["user"] = {"token": made.status.token}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
     async with kubelet(admin, folder / "node", {}) as agent:
-        first = KubernetesPods(open_cluster(config, NAMESPACE), GATEWAY)
-        world = ClusterWorld(folder, program, agent, first)
+        world = PodWorld(folder, program, agent, path)
         try:
             yield world
         finally:
             await world.driver.close()
+            left = [admin.delete(Pod, name, grace_period=0) for name in agent.names()]
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -164,10 +176,10 @@ async def open_world(kind: str, folder: Path, program: str) -> AsyncIterator[Wor
         finally:
             await world.driver.close()
     elif kind == "kubernetes":
-        async with pod_world(folder, program) as pods:
+        async with api_world(folder, program) as pods:
             yield pods
     else:
-        async with _cluster_world(folder, program) as cluster:
+        async with cluster_world(folder, program) as cluster:
             yield cluster
 
 

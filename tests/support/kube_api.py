@@ -119,7 +119,7 @@ class KubeApi:
         try:
             return await handler(request)  # type: ignore[no-any-return]
         except Refused as refused:
-            return web.json_response(refused.status, status=refused.status["code"])
+            return _json(refused.status, refused.status["code"])
 
     def _admit(self, request: web.Request, verb: str, sub: str = "") -> str:
         plural = request.match_info["plural"] + (f"/{sub}" if sub else "")
@@ -139,23 +139,23 @@ class KubeApi:
     async def _collection(self, request: web.Request) -> web.StreamResponse:
         if request.method == "POST":
             plural = self._admit(request, "create")
-            return web.json_response(await self._create(plural, await self._body(request, plural)), status=201)
+            return _json(await self._create(plural, await self._body(request, plural)), 201)
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request, self._admit(request, "watch"))
         plural = self._admit(request, "list")
         found = [each for each in self.all(plural) if _matches(each, request.query.get("labelSelector"))]
         kind = next(kind for kind, name in PLURALS.items() if name == plural)
         meta = {"resourceVersion": str(self.version)}
-        return web.json_response({"kind": f"{kind}List", "apiVersion": "v1", "metadata": meta, "items": found})
+        return _json({"kind": f"{kind}List", "apiVersion": "v1", "metadata": meta, "items": found})
 
     async def _single(self, request: web.Request) -> web.StreamResponse:
         verb = {"GET": "get", "DELETE": "delete"}[request.method]
         plural, name = self._admit(request, verb), request.match_info["name"]
         if verb == "get":
-            return web.json_response(self._find(plural, name))
+            return _json(self._find(plural, name))
         given = request.query.get("gracePeriodSeconds")
         await self._delete(plural, name, None if given is None else int(given))
-        return web.json_response(_SUCCESS)
+        return _json(_SUCCESS)
 
     async def _part(self, request: web.Request) -> web.StreamResponse:
         """What a scheduler and a kubelet do: bind a pod to a node, and say how it is."""
@@ -171,8 +171,8 @@ class KubeApi:
         require_valid(changed)
         await self._put("MODIFIED", plural, changed)
         if sub == "binding":
-            return web.json_response(_SUCCESS, status=201)
-        return web.json_response(changed)
+            return _json(_SUCCESS, 201)
+        return _json(changed)
 
     async def _body(self, request: web.Request, plural: str) -> Object:
         text = await request.text()
@@ -307,6 +307,11 @@ async def kube_api(rules: list[Object]) -> AsyncIterator[KubeApi]:
     finally:
         api.cut()
         await runner.cleanup()
+
+
+def _json(given: Object, status: int = 200) -> web.Response:
+    """Without a charset, as the real one answers."""
+    return web.Response(body=json.dumps(given).encode(), status=status, content_type="application/json")
 
 
 def _matches(given: Object, selector: str | None) -> bool:

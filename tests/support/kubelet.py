@@ -37,6 +37,10 @@ class Kubelet:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._going: dict[str, asyncio.Event] = {}
 
+    def names(self) -> list[str]:
+        """Of all pods that it has seen."""
+        return list(self._tasks)
+
     async def run(self) -> None:
         """List and watch, for ever."""
         while True:
