@@ -164,7 +164,7 @@ async def test_a_gateway_that_was_killed_ends_the_pods_of_its_last_life(world: P
     """The next process with its folder deletes what runs and starts the worker again; its own end leaves nothing."""
     settings = {"kubernetes_config": str(world.config), "kubernetes_namespace": NAMESPACE}
     async with gateway_process(tmp_path / "process", **settings) as gateway:
-        await put_class(gateway.client, DRIVER)
+        assert (await put_class(gateway.client, DRIVER))[0] == 200
         await asyncio.to_thread(deployed, gateway.client, tmp_path)
         with ManagementClient(gateway.client.url, gateway.client.secret) as provider:
             await asyncio.to_thread(provider.workers.start, NAME, hardware_class=CLASS)

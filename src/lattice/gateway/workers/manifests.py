@@ -53,7 +53,7 @@ def worker_pod(launch: Launch, spec: KubernetesSpec, name: str, gateway_id: str)
     if spec.node_selector:
         pod["nodeSelector"] = spec.node_selector
     if spec.tolerations:
-        pod["tolerations"] = msgspec.to_builtins(spec.tolerations)
+        pod["tolerations"] = [msgspec.to_builtins(each) for each in spec.tolerations]
     if spec.runtime_class:
         pod["runtimeClassName"] = spec.runtime_class
     if spec.image_pull_secrets:
