@@ -45,6 +45,7 @@ class WorkerPlatform:
         self.service = WorkerService(store, blobs, steady, self.board, lambda model: blinding_secret(pepper, model))
         self.driver = open_drivers(settings, gateway_id)
         self.fleet = Fleet(store, pepper, steady, gateway_id, self.service, self.driver, settings.origin)
+        self.fleet.on_renewed.append(self.credentials.forget)
         self.payments: PaymentAdapter = AdminGrants()
         self.service.on_stopped.append(self._stopped)
 
