@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -26,6 +27,7 @@ from lattice.gateway.workers.manifests import (
     worker_pod,
 )
 from lattice.gateway.workers.slices import DRAIN_MS
+from lattice.gateway.workers.views import HardwareBody
 from lattice.runtime.worker.service import DRAIN_S
 from tests.support.kube_schema import DEPLOY, VERSIONS, deploy_files, objects, require_valid, shipped
 
@@ -169,6 +171,14 @@ def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(LatticeError) as caught:
         read_driver(text)
     assert caught.value.code == "driver_invalid"
+
+
+def test_the_class_of_the_how_to_is_one_and_all_members_are_told() -> None:
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text("utf-8")
+    body = HardwareBody.model_validate_json(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])  # type: ignore[index]
+    assert isinstance(read_driver(json.dumps(body.driver)), KubernetesSpec)
+    told = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert told == set(KubernetesSpec.__struct_fields__)
 
 
 # --- what the repository ships -------------------------------------------------------------------------------
