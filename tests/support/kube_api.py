@@ -65,6 +65,10 @@ class KubeApi:
         """What anybody sent, but secrets."""
         self.failing: dict[tuple[str, str], tuple[int, str]] = {}
         """Verb and resource that fail, with which code and reason."""
+        self.mute = False
+        """Watches hang: nothing more is sent on them."""
+        self.garbled: web.Response | None = None
+        """What the gateway gets instead of every answer."""
         self.url = ""
         self._news = asyncio.Condition()
         self._watches: set[asyncio.Task[None]] = set()
@@ -116,6 +120,9 @@ class KubeApi:
 
     @web.middleware
     async def _answering(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.garbled is not None and _token(request) == GATEWAY_TOKEN:
+            self.requests.append(("garbled", ""))
+            return web.Response(body=self.garbled.body, status=self.garbled.status, headers=self.garbled.headers)
         try:
             return await handler(request)  # type: ignore[no-any-return]
         except Refused as refused:
@@ -123,7 +130,7 @@ class KubeApi:
 
     def _admit(self, request: web.Request, verb: str, sub: str = "") -> str:
         plural = request.match_info["plural"] + (f"/{sub}" if sub else "")
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        token = _token(request)
         if token not in (GATEWAY_TOKEN, ADMIN_TOKEN):
             raise Refused(401, "Unauthorized")
         if token == GATEWAY_TOKEN:
@@ -270,7 +277,8 @@ class KubeApi:
         at = int(query["resourceVersion"])
 
         async def send(kind: str, given: Object) -> None:
-            await response.write(json.dumps({"type": kind, "object": given}).encode() + b"\n")
+            if not self.mute:
+                await response.write(json.dumps({"type": kind, "object": given}).encode() + b"\n")
 
         try:
             async with asyncio.timeout(float(query.get("timeoutSeconds", 1800))):
@@ -307,6 +315,10 @@ async def kube_api(rules: list[Object]) -> AsyncIterator[KubeApi]:
     finally:
         api.cut()
         await runner.cleanup()
+
+
+def _token(request: web.Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 def _json(given: Object, status: int = 200) -> web.Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from aiohttp import web
 from lightkube.resources.core_v1 import Pod, Secret
 
 from lattice.core.errors import LatticeError
@@ -120,6 +121,44 @@ async def test_an_exit_while_the_api_is_away_is_told_when_it_is_back(world: ApiW
     await gone(world, Pod)
 
 
+async def test_a_watch_that_hangs_is_not_believed_for_ever(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "RELIST_SECONDS", 0.3)
+    await world.start()
+    await world.reported(1)
+    world.api.mute = True
+    (pod,) = world.api.all("pods")
+    del world.api.objects["pods", pod["metadata"]["name"]]
+    await until(lambda: world.exits == ["wkr_1"])
+    world.api.mute = False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(body=b"<html>", status=502, content_type="text/html"),
+        web.Response(body=b"<html>", status=200, content_type="text/html"),
+        web.Response(body=b"[]", status=500, content_type="application/json"),
+        web.Response(body=b"{}", status=200, content_type="application/json"),
+        web.Response(body=b"no json", status=403, content_type="application/json"),
+    ],
+    ids=lambda answer: f"{answer.status} {answer.body.decode()}",
+)
+async def test_what_is_no_answer_of_kubernetes_is_outlived(world: ApiWorld, answer: web.Response) -> None:
+    """A proxy before the cluster says something of its own: starts fail as starts do, and exits are told later."""
+    await world.start()
+    await world.reported(1)
+    world.api.garbled = answer
+    world.api.cut()
+    with pytest.raises(OSError):
+        await world.start("wkr_2", "rlc_canary-two")
+    await world.driver.stop("wkr_1")
+    await until(lambda: world.api.requests.count(("garbled", "")) > 4)
+    assert not world.driver.alive("wkr_2")
+    world.api.garbled = None
+    await until(lambda: world.exits == ["wkr_1"])
+    await gone(world, Pod)
+
+
 async def test_a_secret_that_is_refused_leaves_no_pod_and_no_trace_in_the_log(world: ApiWorld) -> None:
     world.api.failing["create", "secrets"] = (403, "Forbidden")
     with structlog.testing.capture_logs() as logs, pytest.raises(OSError):
@@ -134,7 +173,10 @@ async def test_a_secret_that_is_refused_leaves_no_pod_and_no_trace_in_the_log(wo
 
 async def test_a_pod_whose_image_cannot_be_had_can_be_stopped(world: ApiWorld) -> None:
     world.agent.images.clear()
-    await world.start()
+    with structlog.testing.capture_logs() as logs:
+        await world.start()
+        await until(lambda: logs)
+    assert [(each["event"], each["reason"]) for each in logs] == [("pod_waits", "ErrImagePull")]
     assert world.driver.alive("wkr_1")
     await world.driver.stop("wkr_1")
     await until(lambda: world.exits == ["wkr_1"])

@@ -34,7 +34,10 @@ RELIST_SECONDS = 60.0
 RETRY_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
 _ENDED = ("Succeeded", "Failed")
-_UNREACHABLE = (httpx2.HTTPError, ClusterConfigError, OSError)
+_UNREACHABLE = (httpx2.HTTPError, ClusterConfigError, OSError, msgspec.MsgspecError, ValueError, KeyError)
+"""The cluster does not answer, refuses, or something in front of it answers: the last three are what the library then
+throws over a body or a header that is no Kubernetes answer."""
+_USUAL = ("ContainerCreating", "PodInitializing")
 
 
 def open_cluster(config: str, namespace: str) -> AsyncClient:
@@ -59,6 +62,7 @@ class _Started:
     on_exit: Callable[[str], None]
     made: bool = False
     stopping: bool = False
+    stuck: str = ""
 
 
 class KubernetesPods:
@@ -129,6 +133,8 @@ class KubernetesPods:
             launch = msgspec.structs.replace(launch, gateway=self._gateway_url.rstrip("/"))
         pod = worker_pod(launch, spec, started.name, self._gateway_id)
         made = await self._client.create(Pod.from_dict(pod))
+        if made.metadata is None or not made.metadata.uid:
+            raise ValueError("no pod")
         uid = made.metadata.uid
         await self._client.create(Secret.from_dict(credential_secret(launch, started.name, uid, self._gateway_id)))
         started.made = True
@@ -163,7 +169,7 @@ class KubernetesPods:
     async def _watch(self, version: str) -> None:
         labels = {GATEWAY_LABEL: self._gateway_id}
         watching = self._client.watch(
-            Pod, labels=labels, resource_version=version, server_timeout=2 * int(RELIST_SECONDS)
+            Pod, labels=labels, resource_version=version, server_timeout=int(2 * RELIST_SECONDS) + 1
         )
         async for kind, pod in watching:
             if kind == "DELETED":
@@ -177,13 +183,22 @@ class KubernetesPods:
         started = self._pods.get(worker)
         mine = started is not None and started.name == name
         ended = pod.status is not None and pod.status.phase in _ENDED
-        if ended:
-            _log.info("pod_ended", worker=worker, pod=name, **_outcome(pod))
+        if started is not None and mine:
+            self._tell(started, worker, pod, ended)
         going = pod.metadata.deletionTimestamp is not None
         if not going and (ended or not mine or (started is not None and started.stopping)):
             self._spawn(self._delete(name))
         if ended:
             self._gone(worker, name)
+
+    def _tell(self, started: _Started, worker: str, pod: Any, ended: bool) -> None:
+        """For the log: how it ended, and once why it does not begin."""
+        if ended:
+            _log.info("pod_ended", worker=worker, pod=started.name, **_outcome(pod))
+        elif (stuck := _stuck(pod)) != started.stuck:
+            started.stuck = stuck
+            if stuck:
+                _log.warning("pod_waits", worker=worker, pod=started.name, reason=stuck)
 
     def _gone(self, worker: str, name: str) -> None:
         started = self._pods.get(worker)
@@ -234,3 +249,15 @@ def _outcome(pod: Any) -> dict[str, Any]:
     last = next((each for each in states if each is not None), None)
     reason = pod.status.reason or (last.reason if last is not None else None)
     return {"phase": pod.status.phase, "reason": reason, "exit": last.exitCode if last is not None else None}
+
+
+def _stuck(pod: Any) -> str:
+    """Why it does not run yet, where that is not a matter of moments: no node has room, or its image cannot be had."""
+    if pod.status is None:
+        return ""
+    for condition in pod.status.conditions or ():
+        if (condition.type, condition.status) == ("PodScheduled", "False"):
+            return str(condition.reason)
+    waiting = [each.state.waiting for each in pod.status.containerStatuses or () if each.state is not None]
+    reasons = [str(each.reason) for each in waiting if each is not None and each.reason not in _USUAL]
+    return reasons[0] if reasons else ""
