@@ -148,10 +148,9 @@ class KubernetesPods:
         while True:
             try:
                 version = await self._relist()
-                async with asyncio.timeout(RELIST_SECONDS):
-                    await self._watch(version)
-            except TimeoutError:
-                continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RELIST_SECONDS):
+                        await self._watch(version)
             except _UNREACHABLE as error:
                 _log.warning("cluster_unreachable", **_why(error))
                 await asyncio.sleep(0.1 if _code(error) == 410 else RETRY_SECONDS)
