@@ -5,11 +5,9 @@
 
 namespace {
 
-constexpr std::size_t kSingleBytes = std::size_t{96} << 20, kBatchBytes = std::size_t{640} << 20;
-
 void compute(const suite::Workload& workload) {
     const suite::Clock all;
-    suite::use_huge_pages(workload.is_batch() ? kBatchBytes : kSingleBytes);
+    suite::use_memory_once();
     suite::Server server(workload);
     const double model = all.ms();
     server.load_keys(workload);
