@@ -7,8 +7,8 @@ The first layer makes one ciphertext for each of its outputs: products with peri
 rotations (for f = 4 by 1, 2 and 3, hoisted), which is right where c = 0 and mixes neighbouring samples elsewhere. From
 there on weights are plain numbers (period 1), and no layer rotates anything: only squares need a key. The last layer's
 weights are zero outside of c = 0, so nothing of the mixtures leaves. What a slot with c ≠ 0 computes is the model on a
-sample whose features c … f − 1 of every k are this sample's and the others the next one's; a polynomial that was fitted on
-an interval bears that if such samples stay within it, which is looked up on calibration samples.
+sample whose features c … f − 1 of every k are this sample's and the others the next one's. A polynomial that was fitted
+on an interval bears that if such samples stay within it, which is looked up on calibration samples.
 
 Why one output in a ciphertext, and not f: with outputs at all c, the sum over c needs terms that move to the right and
 to the left (a slot's group of f is no orbit of a rotation), that is 2f − 1 products for f. For 784-128-128-10 at f = 4
@@ -42,8 +42,8 @@ MAX_PERIOD = 16
 
 def pack_batch(graph: Graph, slots: int, batch: int, samples: Real | None = None) -> Circuit:
     """A circuit for `batch` samples at once; fewer fill what is left with zeros. Features are grouped where slots are
-    left over, and samples are padded to a power of two of slots. A graph with series of degree 3 or more is grouped only
-    if `samples` `[count, features]`, as the graph takes them, show that it may be."""
+    left over, and samples are padded to a power of two of slots. A graph with series of degree 3 or more is grouped
+    only if `samples` `[count, features]`, as the graph takes them, show that it may be."""
     if not 1 <= batch <= slots:
         raise LatticeError("model_unsupported", f"{batch} samples at once do not fit into {slots} slots.")
     return _Packing(graph, slots, _period(graph, slots // batch, samples)).circuit()
