@@ -168,27 +168,6 @@ struct PeriodicSum {
     }
 };
 
-// What a source makes, all of it.
-class Copies {
-  public:
-    Copies(const Tables& tables, const Ciphertexts& in)
-        : components_(in.components), each_(in.components * tables.size() * tables[0]->n()), words_(in.size() * each_) {
-        const std::size_t limbs = tables.size(), n = tables[0]->n();
-        for (std::size_t i = 0; i < in.size(); ++i) {
-            for (std::size_t row = 0; row < components_ * limbs; ++row) {
-                in.source->read(words_.data() + i * each_ + row * n, in.numbers[i], row / limbs, row % limbs);
-            }
-            data_.push_back(words_.data() + i * each_);
-        }
-    }
-    Ciphertexts all() const { return {data_, components_}; }
-
-  private:
-    std::size_t components_, each_;
-    Buffer words_;
-    std::vector<const u64*> data_;
-};
-
 // Runs shorter than a tile: each weight is written out.
 void sum_short_runs(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
                     std::size_t values) {
@@ -224,11 +203,15 @@ void sum_plain(const Tables& tables, const std::vector<u64*>& out, const Ciphert
     parallel(tables.size() * chunks, [&](std::size_t item) { sum.run_chunk(item / chunks, item % chunks * chunk); });
 }
 
-void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
-                  std::size_t values) {
+bool reads_rows(const Tables& tables, std::size_t values) {
     bool tiny = tables[0]->n() / values < kPeriodicTile;
     for (const NttTable* table : tables) tiny = tiny || table->modulus.value < kLeastPeriodicModulus;
-    if (tiny) return sum_short_runs(tables, out, in.source != nullptr ? Copies(tables, in).all() : in, weights, values);
+    return !tiny;
+}
+
+void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
+                  std::size_t values) {
+    if (!reads_rows(tables, values)) return sum_short_runs(tables, out, in, weights, values);
     for (std::size_t limb = 0; limb < tables.size(); ++limb) {
         if (periodic_is_narrow(tables[limb]->modulus.value)) {
             PeriodicSum<u32>(tables, out, in, weights, values, limb).run();

@@ -32,8 +32,11 @@ void sum_plain(const Tables& tables, const std::vector<u64*>& out, const Ciphert
                const std::vector<const u64*>& plain, const SumTerms& terms);
 
 // out[a] = Σ_i w[a, i] ⊙ in[i] for plaintexts that repeat: weights are [outs, inputs, limbs, values], and each value
-// stands for n/values neighbouring positions. Every row is read once, so they may come from a source.
+// stands for n/values neighbouring positions. They may come from a source where `reads_rows`.
 void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
                   std::size_t values);
+
+// Whether `sum_periodic` reads every row of the ciphertexts just once.
+bool reads_rows(const Tables& tables, std::size_t values);
 
 }  // namespace lattice

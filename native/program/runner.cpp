@@ -338,8 +338,10 @@ class Runner {
         const u64 w = o.next();
         const auto inputs = o.list(), outs = o.list();
         const RegisterType type = registers_[inputs[0]].type;
-        const Ciphertexts in = rows_of(inputs, type.components);
-        sum_periodic(tables(type.level), make_all(outs, type), in, arguments_.weights[w], plan_.weights()[w].values);
+        const std::size_t values = plan_.weights()[w].values;
+        const Ciphertexts in = reads_rows(tables(type.level), values) ? rows_of(inputs, type.components)
+                                                                      : Ciphertexts{data_of(inputs), type.components};
+        sum_periodic(tables(type.level), make_all(outs, type), in, arguments_.weights[w], values);
     }
 
     const Plan& plan_;
