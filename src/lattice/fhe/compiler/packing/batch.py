@@ -31,11 +31,14 @@ from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.circuit import ZERO, Circuit, Slots, Stages
 from lattice.fhe.compiler.graph import Graph, Node, Real, Shape
 from lattice.fhe.compiler.operations import Difference, Linear, Product, Series, Square, Sum
+from lattice.fhe.compiler.operations.sizes import size
 
 MAX_WEIGHTS = 1 << 24
 """Numbers in one layer's full matrix: convolutions are written out, which is right for small ones only."""
 MAX_CIPHERTEXTS = 1 << 13
 """Values of one layer."""
+FEWEST_MIXED, MOST_MIXED = 64, 1 << 22
+"""Samples whose mixtures are looked at, at the least, and numbers that tracing them may make."""
 MAX_PERIOD = 16
 """Beyond this, folding costs more than the products that it saves."""
 
@@ -59,9 +62,16 @@ def _period(graph: Graph, room: int, samples: Real | None) -> int:
     features = int(np.prod(graph.input_shape))
     period = min(1 << (room.bit_length() - 1), 1 << (features - 1).bit_length(), MAX_PERIOD)
     series = [node for node in graph.nodes if isinstance(node.operation, Series) and node.operation.degree > 2]
-    while series and period > 1 and (samples is None or not _stay(graph, series, mixtures(samples, period))):
+    some = None if samples is None or not series else _some(graph, samples)
+    while series and period > 1 and (some is None or not _stay(graph, series, mixtures(some, period))):
         period //= 2
     return period
+
+
+def _some(graph: Graph, samples: Real) -> Real:
+    """As many of the samples, from all over, as take tenths of a second to mix and trace."""
+    count = max(FEWEST_MIXED, MOST_MIXED // sum(size(shape) for shape in graph.shapes().values()))
+    return samples[:: -(-len(samples) // count)]
 
 
 def mixtures(samples: Real, period: int) -> Iterator[Real]:
