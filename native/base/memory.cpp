@@ -1,9 +1,9 @@
 #include "base/memory.hpp"
 
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <new>
-#include <unordered_map>
 #include <vector>
 
 #if defined(__linux__)
@@ -19,7 +19,7 @@ constexpr std::size_t kKeepBytes = std::size_t{512} << 20;  // more than this id
 
 struct FreeList {
     std::mutex mutex;
-    std::unordered_map<std::size_t, std::vector<u64*>> by_bytes;
+    std::map<std::size_t, std::vector<u64*>> by_bytes;
     std::size_t bytes = 0;
 };
 
@@ -51,37 +51,39 @@ u64* allocate(std::size_t bytes) {
 
 }  // namespace
 
-u64* acquire_buffer(std::size_t words) {
+Block acquire_block(std::size_t words) {
     const std::size_t bytes = rounded_bytes(words);
     FreeList& list = free_list();
     {
         std::lock_guard<std::mutex> lock(list.mutex);
-        auto found = list.by_bytes.find(bytes);
-        if (found != list.by_bytes.end() && !found->second.empty()) {
+        // The smallest that will do: memory that was touched before is worth more than an exact fit.
+        const auto end = list.by_bytes.upper_bound(2 * bytes);
+        for (auto found = list.by_bytes.lower_bound(bytes); found != end; ++found) {
+            if (found->second.empty()) continue;
             u64* data = found->second.back();
             found->second.pop_back();
-            list.bytes -= bytes;
-            return data;
+            list.bytes -= found->first;
+            return {data, found->first / sizeof(u64)};
         }
     }
-    return allocate(bytes);
+    return {allocate(bytes), bytes / sizeof(u64)};
 }
 
-void release_buffer(u64* data, std::size_t words) noexcept {
-    const std::size_t bytes = rounded_bytes(words);
+void release_block(Block block) noexcept {
+    const std::size_t bytes = block.words * sizeof(u64);
     FreeList& list = free_list();
     {
         std::lock_guard<std::mutex> lock(list.mutex);
         if (list.bytes + bytes <= kKeepBytes) {
             try {
-                list.by_bytes[bytes].push_back(data);
+                list.by_bytes[bytes].push_back(block.data);
                 list.bytes += bytes;
                 return;
             } catch (const std::bad_alloc&) {  // no room to remember it: give it back
             }
         }
     }
-    std::free(data);
+    std::free(block.data);
 }
 
 void trim_buffers() noexcept {

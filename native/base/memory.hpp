@@ -9,9 +9,15 @@
 
 namespace lattice {
 
-// At least `words` words, aligned to a cache line, contents undefined. Public data only: returned buffers are kept.
-u64* acquire_buffer(std::size_t words);
-void release_buffer(u64* data, std::size_t words) noexcept;
+struct Block {
+    u64* data;
+    std::size_t words;
+};
+
+// At least `words` words, aligned to a cache line, contents undefined. Public data only: returned blocks are kept, and
+// serve requests of half their size and more.
+Block acquire_block(std::size_t words);
+void release_block(Block block) noexcept;
 
 // Frees what is kept; for tests of leaks and before a long idle time.
 void trim_buffers() noexcept;
@@ -21,11 +27,8 @@ std::size_t buffers_kept_bytes() noexcept;
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(std::size_t words) : data_(acquire_buffer(words)), words_(words) {}
-    Buffer(Buffer&& other) noexcept : data_(other.data_), words_(other.words_) {
-        other.data_ = nullptr;
-        other.words_ = 0;
-    }
+    explicit Buffer(std::size_t words) : block_(acquire_block(words)) {}
+    Buffer(Buffer&& other) noexcept : block_(other.block_) { other.block_ = {}; }
     Buffer& operator=(Buffer&& other) noexcept {
         if (this != &other) {
             this->~Buffer();
@@ -36,21 +39,20 @@ class Buffer {
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
     ~Buffer() {
-        if (data_ != nullptr) release_buffer(data_, words_);
+        if (block_.data != nullptr) release_block(block_);
     }
 
-    u64* data() const { return data_; }
-    std::size_t words() const { return words_; }
+    u64* data() const { return block_.data; }
+    std::size_t words() const { return block_.words; }
 
     // Grows, never shrinks; contents are lost when it grows. This is what makes a workspace free in the steady state.
     u64* require(std::size_t words) {
-        if (words > words_) *this = Buffer(words);
-        return data_;
+        if (words > block_.words) *this = Buffer(words);
+        return block_.data;
     }
 
   private:
-    u64* data_ = nullptr;
-    std::size_t words_ = 0;
+    Block block_{};
 };
 
 }  // namespace lattice

@@ -40,13 +40,14 @@ struct Switch {
     static void multiply(LimbWork& work, const SwitchTarget& target, std::size_t leaf, u64* b, u64* a) {
         for (std::size_t p = 0; p < target.products.size(); ++p) {
             if (p != 0) work.digits_are_finished();
-            if (target.products.size() > 1 || leaf == 0) work.take_key(target.products[p]);
+            if (target.products.size() > 1 || leaf == 0) work.take_key(target.products[p], p);
             work.multiply(leaf, b, a, p != 0);
         }
     }
 
     void drop(LimbWork& work, std::size_t s, std::size_t target) {
         u64* sums = scratch().sums.require(2 * stride);
+        work.expect_keys(targets[target].products.size());
         if (targets[target].products.size() > 1) work.finish_digits();
         for (std::size_t leaf = 0; leaf < work.leaves(); ++leaf) {
             const std::size_t start = leaf * work.leaf_size();
@@ -60,6 +61,7 @@ struct Switch {
         const SwitchTarget& t = targets[target];
         u64* sums = scratch().sums.require(2 * stride);
         u64* rest = scratch().rest.require(2 * stride);
+        work.expect_keys(t.products.size());
         if (t.products.size() > 1) work.finish_digits();
         specials.wait();
         for (std::size_t half = 0; half < 2; ++half) special.convert(2 * target + half, limb, rest + half * stride);

@@ -11,14 +11,30 @@ void LimbWork::take_digits(const Decomposition& decomposition, u64* space) {
     finished_ = false;
 }
 
-void LimbWork::take_key(const SwitchProduct& product) {
+void LimbWork::expect_keys(std::size_t count) {
+    expected_ = count;
+    is_read_.clear();
+}
+
+void LimbWork::take_key(const SwitchProduct& product, std::size_t number) {
     by_ = product.by;
+    const KeyView& key = product.key;
     for (std::size_t half = 0; half < 2; ++half) {
         key_[half] = {};
         for (std::size_t d = 0; d < digits_.rows.size(); ++d) {
-            key_[half].push(product.key.limb(c_, d, half, limb_));
+            key_[half].push(key.source != nullptr ? key_row(key, number, d, half) : key.limb(c_, d, half, limb_));
         }
     }
+    if (key.source != nullptr) is_read_[number] = true;
+}
+
+// A row of this thread's, filled when its key is taken for the first time.
+u64* LimbWork::key_row(const KeyView& key, std::size_t number, std::size_t digit, std::size_t half) {
+    const std::size_t stride = row_stride(c_.n), digits = c_.digits.size();
+    if (is_read_.empty()) is_read_.assign(expected_, false);
+    u64* row = scratch().keys.require(expected_ * digits * 2 * stride) + ((number * digits + digit) * 2 + half) * stride;
+    if (!is_read_[number]) key.source->read(row, digit, half, key.place(c_, limb_));
+    return row;
 }
 
 void LimbWork::multiply(std::size_t leaf, u64* b, u64* a, bool add) {

@@ -14,8 +14,10 @@ class LimbWork {
     // Which polynomial's digits; `space` is [digits, row_stride(n)].
     void take_digits(const Decomposition& decomposition, u64* space);
 
-    // Which key comes next. Digits are finished by the first product with them.
-    void take_key(const SwitchProduct& product);
+    // So many keys come, by turns.
+    void expect_keys(std::size_t count);
+    // Which of them comes next. Digits are finished by the first product with them.
+    void take_key(const SwitchProduct& product, std::size_t number);
 
     // (b, a) = Σ_d σ(digit_d)·key_d at one leaf, divided by R; or that added to what is there. The arrays hold one leaf.
     void multiply(std::size_t leaf, u64* b, u64* a, bool add);
@@ -37,6 +39,8 @@ class LimbWork {
     const Kernels& kernels() const { return *table_.kernels; }
 
   private:
+    u64* key_row(const KeyView& key, std::size_t number, std::size_t digit, std::size_t half);
+
     const SwitchConstants& c_;
     std::size_t limb_;
     const NttTable& table_;
@@ -44,6 +48,8 @@ class LimbWork {
     LimbDigits digits_;
     bool finished_ = true;
     PointerList<const u64*> key_[2], ahead_[2];
+    std::size_t expected_ = 0;
+    std::vector<bool> is_read_;  // of keys with a source
     const Permutation* by_ = nullptr;
 };
 

@@ -83,25 +83,27 @@ struct MatrixProduct {
             work[i].emplace(c, limb);
             work[i]->take_digits(*inputs[i], space);
             work[i]->finish_digits();
+            work[i]->expect_keys(plan.turns.size());
             space += c.digits.size() * stride;
         }
         u64* babies = scratch().rest.require(plan.turns.size() * 2 * chunk);
         for (std::size_t start = 0; start < c.n; start += chunk) {
             for (std::size_t t = 0; t < plan.turns.size(); ++t) {
-                turn(work[plan.turns[t].input], limb, start, plan.turns[t], babies + 2 * t * chunk);
+                turn(work[plan.turns[t].input], limb, start, t, babies + 2 * t * chunk);
             }
             for (std::size_t s = 0; s < n_inner; ++s) weigh(limb, start, s, babies);
         }
     }
 
     // P·σ(ct) over QP at one chunk: [2, chunk].
-    void turn(std::optional<LimbWork>& work, std::size_t limb, std::size_t start, const MatrixTurn& turn, u64* to) const {
+    void turn(std::optional<LimbWork>& work, std::size_t limb, std::size_t start, std::size_t number, u64* to) const {
+        const MatrixTurn& turn = plan.turns[number];
         const MatrixStep& step = plan.babies[turn.baby];
         const NttTable& table = *c.tables[limb];
         const bool lifts = limb < c.q_limbs;
         const u64* c0 = in[turn.input] + limb * c.n;
         if (!step.identity) {
-            work->take_key(step.product);
+            work->take_key(step.product, number);
             work->multiply_finished(start, chunk, to, to + chunk);
             if (lifts) {
                 table.kernels->add_permuted(to - start, {c0, step.product.by}, &c.lift[limb], start, chunk,
@@ -189,7 +191,8 @@ struct MatrixProduct {
     void add_turned(LimbWork& work, std::size_t limb, std::size_t s, u64* sums, bool add) const {
         const SwitchProduct& product = plan.giants[plan.inner[s].giant].product;
         work.take_digits(*turned[s], scratch().digits.require(c.digits.size() * stride));
-        work.take_key(product);
+        work.expect_keys(1);
+        work.take_key(product, 0);
         for (std::size_t leaf = 0; leaf < work.leaves(); ++leaf) {
             const std::size_t start = leaf * work.leaf_size();
             work.multiply(leaf, sums + start, sums + stride + start, add);

@@ -12,7 +12,7 @@ constexpr std::size_t kMostLimbs = 256;
 
 // One thread's own; each buffer grows to what the largest operation needs and stays.
 struct Scratch {
-    Buffer digits, sums, rest;
+    Buffer digits, sums, rest, keys;
 };
 Scratch& scratch();
 

@@ -79,11 +79,12 @@ struct PeriodicSum {
     std::size_t values, limb, n, inputs, tiles, chunk;
     Factor high_factor;
     Buffer packed;
+    Buffer read;  // one component of all inputs, where they come from a source
 
     PeriodicSum(const Tables& all, const std::vector<u64*>& to, const Ciphertexts& from, const u64* w,
                 std::size_t distinct, std::size_t of_limb)
         : tables(all), out(to), in(from), weights(w), values(distinct), limb(of_limb), n(all[0]->n()),
-          inputs(in.data.size()), tiles((out.size() + kPeriodicOuts - 1) / kPeriodicOuts),
+          inputs(in.size()), tiles((out.size() + kPeriodicOuts - 1) / kPeriodicOuts),
           chunk(std::min(n / values, chunk_for(inputs * sizeof(Word) / sizeof(u64), n, kPeriodicTile))),
           packed(values * tiles * inputs * kPeriodicOuts) {
         const NttTable& table = *tables[limb];
@@ -95,7 +96,24 @@ struct PeriodicSum {
     void run() {
         parallel(tiles, [&](std::size_t tile) { pack_weights(tile); });
         const std::size_t chunks = n / chunk;
-        parallel(in.components * chunks, [&](std::size_t item) { run_chunk(item / chunks, item % chunks * chunk); });
+        if (in.source == nullptr) {
+            parallel(in.components * chunks, [&](std::size_t item) { run_chunk(item / chunks, item % chunks * chunk); });
+            return;
+        }
+        read = Buffer(inputs * row_stride());
+        for (std::size_t component = 0; component < in.components; ++component) {
+            for (std::size_t i = 0; i < inputs; ++i) {
+                in.source->read(read.data() + i * row_stride(), in.numbers[i], component, limb);
+            }
+            parallel(chunks, [&](std::size_t item) { run_chunk(component, item * chunk); });
+        }
+    }
+
+    // Rows a power of two apart would share cache sets.
+    std::size_t row_stride() const { return n + 17 * 8; }
+
+    const u64* row(std::size_t i, std::size_t component) const {
+        return in.source != nullptr ? read.data() + i * row_stride() : in.data[i] + (component * tables.size() + limb) * n;
     }
 
     u64* weights_at(std::size_t value, std::size_t tile) const {
@@ -119,8 +137,8 @@ struct PeriodicSum {
         const std::size_t offset = (component * tables.size() + limb) * n + start;
         Word* x = reinterpret_cast<Word*>(scratch().rest.require(inputs * chunk));
         for (std::size_t i = 0; i < inputs; ++i) {
-            const u64* from = in.data[i] + offset;
-            const u64* later = in.data[std::min(i + kInputsAhead, inputs - 1)] + offset;
+            const u64* from = row(i, component) + start;
+            const u64* later = row(std::min(i + kInputsAhead, inputs - 1), component) + start;
             for (std::size_t tile = 0; tile < chunk / kPeriodicTile; ++tile) {
                 Word* to = x + (tile * inputs + i) * kPeriodicTile;
                 for (std::size_t p = 0; p < kPeriodicTile; p += 8) __builtin_prefetch(later + tile * kPeriodicTile + p);
@@ -185,11 +203,15 @@ void sum_plain(const Tables& tables, const std::vector<u64*>& out, const Ciphert
     parallel(tables.size() * chunks, [&](std::size_t item) { sum.run_chunk(item / chunks, item % chunks * chunk); });
 }
 
-void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
-                  std::size_t values) {
+bool reads_rows(const Tables& tables, std::size_t values) {
     bool tiny = tables[0]->n() / values < kPeriodicTile;
     for (const NttTable* table : tables) tiny = tiny || table->modulus.value < kLeastPeriodicModulus;
-    if (tiny) return sum_short_runs(tables, out, in, weights, values);
+    return !tiny;
+}
+
+void sum_periodic(const Tables& tables, const std::vector<u64*>& out, const Ciphertexts& in, const u64* weights,
+                  std::size_t values) {
+    if (!reads_rows(tables, values)) return sum_short_runs(tables, out, in, weights, values);
     for (std::size_t limb = 0; limb < tables.size(); ++limb) {
         if (periodic_is_narrow(tables[limb]->modulus.value)) {
             PeriodicSum<u32>(tables, out, in, weights, values, limb).run();

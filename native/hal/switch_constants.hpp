@@ -53,15 +53,25 @@ class SwitchContext {
     mutable std::array<std::unique_ptr<SwitchConstants>, 3> by_isa_;
 };
 
+// Makes the rows of a key when they are wanted: for keys that are used too seldom to be worth memory of their own.
+class KeySource {
+  public:
+    virtual ~KeySource() = default;
+    virtual void read(u64* row, std::size_t digit, std::size_t half, std::size_t limb) const = 0;
+};
+
 // An evaluation key [digits, 2, limbs, n]: its first q limbs and its last special limbs are read, so that a key made
 // for a higher level serves.
 struct KeyView {
     const u64* data;
     std::size_t limbs;
+    const KeySource* source = nullptr;  // instead of `data`
 
+    std::size_t place(const SwitchConstants& c, std::size_t limb) const {
+        return limb < c.q_limbs ? limb : limbs - c.limbs() + limb;
+    }
     const u64* limb(const SwitchConstants& c, std::size_t digit, std::size_t half, std::size_t limb) const {
-        const std::size_t at = limb < c.q_limbs ? limb : limbs - c.limbs() + limb;
-        return data + ((digit * 2 + half) * limbs + at) * c.n;
+        return data + ((digit * 2 + half) * limbs + place(c, limb)) * c.n;
     }
 };
 

@@ -17,6 +17,7 @@ struct Register {
     RegisterType type;
     const u64* data = nullptr;
     Buffer own;  // none: an input
+    std::size_t input = 0;
 };
 
 class Runner {
@@ -59,7 +60,21 @@ class Runner {
         }
     }
 
-    const Register& get(u64 r) const { return registers_[r]; }
+    const Register& get(u64 r) {
+        Register& found = registers_[r];
+        if (found.data == nullptr) read_input(found);
+        return found;
+    }
+
+    // An input that its source has yet to make, for steps that want all of it at once.
+    void read_input(Register& r) {
+        r.own = Buffer(r.type.components * component(r.type));
+        for (std::size_t row = 0; row < r.type.components * limbs(r.type); ++row) {
+            arguments_.source->read(r.own.data() + row * n_, r.input, row / limbs(r.type), row % limbs(r.type));
+        }
+        r.data = r.own.data();
+    }
+
     std::size_t limbs(const RegisterType& type) const { return plan_.limbs(type.level); }
     const SwitchConstants& constants(std::size_t level) const { return plan_.context(level).constants(); }
     Tables tables(std::size_t level) const { return {tables_.begin(), tables_.begin() + plan_.limbs(level)}; }
@@ -84,7 +99,7 @@ class Runner {
 
     void input(Operands& o) {
         const u64 out = o.next(), index = o.next();
-        registers_[out] = {{2, plan_.inputs()[index]}, arguments_.inputs[index], {}};
+        registers_[out] = {{2, plan_.inputs()[index]}, arguments_.inputs[index], {}, index};
     }
 
     // Where one operand has three components and the other two, the third is taken as it is, or negated.
@@ -250,10 +265,20 @@ class Runner {
 
     // ---- sums of products ----
 
-    std::vector<const u64*> data_of(std::span<const u64> all) const {
+    std::vector<const u64*> data_of(std::span<const u64> all) {
         std::vector<const u64*> out;
         for (u64 r : all) out.push_back(get(r).data);
         return out;
+    }
+
+    // From their source, if none of them is in memory yet.
+    Ciphertexts rows_of(std::span<const u64> all, std::size_t components) {
+        Ciphertexts in{{}, components, arguments_.source};
+        for (u64 r : all) {
+            if (registers_[r].data != nullptr) return {data_of(all), components};
+            in.numbers.push_back(registers_[r].input);
+        }
+        return in;
     }
 
     std::vector<u64*> make_all(std::span<const u64> outs, RegisterType type) {
@@ -312,9 +337,11 @@ class Runner {
     void periodic(Operands& o) {
         const u64 w = o.next();
         const auto inputs = o.list(), outs = o.list();
-        const RegisterType type = get(inputs[0]).type;
-        const Ciphertexts in{data_of(inputs), type.components};
-        sum_periodic(tables(type.level), make_all(outs, type), in, arguments_.weights[w], plan_.weights()[w].values);
+        const RegisterType type = registers_[inputs[0]].type;
+        const std::size_t values = plan_.weights()[w].values;
+        const Ciphertexts in = reads_rows(tables(type.level), values) ? rows_of(inputs, type.components)
+                                                                      : Ciphertexts{data_of(inputs), type.components};
+        sum_periodic(tables(type.level), make_all(outs, type), in, arguments_.weights[w], values);
     }
 
     const Plan& plan_;

@@ -3,16 +3,18 @@
 
 #include <vector>
 
+#include "hal/sums.hpp"
 #include "program/plan.hpp"
 
 namespace lattice {
 
-// An evaluation key, expanded: [digits, 2, limbs, n], of the level where it is used or a higher one.
+// An evaluation key has [digits, 2, limbs, n], of the level where it is used or a higher one.
 struct PlanArguments {
-    std::vector<const u64*> inputs;   // [2, limbs, n] at the inputs' levels
+    std::vector<const u64*> inputs;   // [2, limbs, n] at the inputs' levels; null: `source` makes it
     std::vector<const u64*> weights;  // as the plan's types say, one after another
     std::vector<KeyView> keys;        // one for each of the plan's
     std::vector<u64*> outputs;        // [components, limbs, n] as output_types() say
+    const RowSource* source = nullptr;
 };
 
 // Sizes are the caller's duty. The plan may serve several threads at once.

@@ -1,9 +1,11 @@
 #include "bits.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace suite {
 namespace {
@@ -12,17 +14,17 @@ static_assert(std::endian::native == std::endian::little);
 
 int field_bits(u64 q) { return static_cast<int>(std::bit_width(q - 1)); }
 
-// A field spans at most 57 bits of eight bytes, since primes are below 2^50. `from` has eight bytes to spare.
-template <int kBits>
-u64 unpack_fields(u64* out, const std::uint8_t* from, std::size_t count, int bits) {
-    const int width = kBits != 0 ? kBits : bits;
-    const u64 mask = (u64{1} << width) - 1;
+// A field spans at most 57 bits of eight bytes, since primes are below 2^50. `from` has eight bytes to spare. The width is
+// a constant, so that shifts are.
+template <int kWidth>
+u64 unpack_fields(u64* out, const std::uint8_t* from, std::size_t count) {
+    constexpr u64 kMask = (u64{1} << kWidth) - 1;
     u64 largest = 0;
-    for (std::size_t i = 0; i < count; i += 8, from += width) {  // eight fields are `width` bytes
+    for (std::size_t i = 0; i < count; i += 8, from += kWidth) {  // eight fields are kWidth bytes
         for (int k = 0; k < 8; ++k) {
             u64 word;
-            std::memcpy(&word, from + k * width / 8, 8);
-            word = word >> (k * width % 8) & mask;
+            std::memcpy(&word, from + k * kWidth / 8, 8);
+            word = word >> (k * kWidth % 8) & kMask;
             largest = std::max(largest, word);
             out[i + static_cast<std::size_t>(k)] = word;
         }
@@ -30,16 +32,11 @@ u64 unpack_fields(u64* out, const std::uint8_t* from, std::size_t count, int bit
     return largest;
 }
 
-u64 unpack_any(u64* out, const std::uint8_t* from, std::size_t count, int bits) {
-    switch (bits) {  // the widths that compiled models have; with the width known, shifts are constants
-        case 24: return unpack_fields<24>(out, from, count, bits);
-        case 26: return unpack_fields<26>(out, from, count, bits);
-        case 27: return unpack_fields<27>(out, from, count, bits);
-        case 28: return unpack_fields<28>(out, from, count, bits);
-        case 50: return unpack_fields<50>(out, from, count, bits);
-        default: return unpack_fields<0>(out, from, count, bits);
-    }
+template <int... kWidths>
+constexpr auto unpackers(std::integer_sequence<int, kWidths...>) {
+    return std::array{&unpack_fields<kWidths>...};
 }
+constexpr auto kUnpackers = unpackers(std::make_integer_sequence<int, 51>{});  // by width
 
 }  // namespace
 
@@ -83,7 +80,8 @@ void unpack_limb(u64* out, Bytes& bytes, u64 q, std::size_t n) {
     const std::size_t safe = n - 8, tail = static_cast<std::size_t>(bits);
     std::uint8_t last[64 + 8] = {};
     std::memcpy(last, mine.data() + mine.size() - tail, tail);
-    const u64 largest = std::max(unpack_any(out, mine.data(), safe, bits), unpack_any(out + safe, last, 8, bits));
+    const auto unpack_some = kUnpackers.at(tail);
+    const u64 largest = std::max(unpack_some(out, mine.data(), safe), unpack_some(out + safe, last, 8));
     if (largest >= q) throw std::runtime_error("a residue is not below its prime");
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,20 +86,13 @@ std::string Workload::bundle(const std::string& name) const {
     return std::string(folder != nullptr ? folder : "submission/bundles") + "/" + packing_ + "/" + name + ".bundle";
 }
 
-void use_huge_pages(std::size_t bytes) {
+void use_memory_once() {
 #if defined(__GLIBC__)
-    // All of malloc from one heap that is never given back, and of that heap the pages that come next are huge.
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, -1);
-    constexpr std::size_t kHuge = std::size_t{2} << 20;
-    void* block = std::malloc(bytes);
-    if (block == nullptr) return;
-    const auto start = (reinterpret_cast<std::uintptr_t>(block) + kHuge - 1) / kHuge * kHuge;
-    const auto end = (reinterpret_cast<std::uintptr_t>(block) + bytes) / kHuge * kHuge;
-    if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
-    std::free(block);
-#else
-    static_cast<void>(bytes);
+#endif
+#if defined(__linux__)
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 #endif
 }
 

@@ -52,9 +52,9 @@ class Workload {
     std::string name_, packing_;
 };
 
-// Memory that this process will take soon, up to `bytes`, comes in huge pages where the system has them: a fresh small
-// page costs more than most of what is done with it.
-void use_huge_pages(std::size_t bytes);
+// For a process that ends soon. Memory is never given back; and it comes in small pages, which are mostly ones that another
+// process has just left: huge ones are what virtual machines hand back to their host, and cost milliseconds to get again.
+void use_memory_once();
 
 // The body of every executable: its one argument is the size; exceptions become a line on stderr and status 1.
 int run_step(int argc, char** argv, void (*step)(const Workload&));

@@ -17,6 +17,7 @@ namespace suite {
 namespace {
 
 constexpr double kNoiseRoom = 0x1p50;
+constexpr std::size_t kFewQueries = 4;
 
 std::vector<u64> vector_of(Words words) { return {words.begin(), words.end()}; }
 
@@ -27,12 +28,6 @@ Bytes after_identity(const MappedFile& file, const Scheme& scheme) {
         throw std::runtime_error("a file was made for another program");
     }
     return left;
-}
-
-Seed take_seed(Bytes& left) {
-    Seed seed;
-    std::memcpy(seed.data(), take(left, seed.size()).data(), seed.size());
-    return seed;
 }
 
 std::size_t weight_words(const lattice::Plan& plan, const lattice::PlanWeight& w) {
@@ -66,14 +61,8 @@ Server::Server(const Workload& workload)
         fine = plan_.output_types()[k] == lattice::RegisterType{2, results_[k].level};
     }
     if (!fine) throw std::runtime_error("the server's bundle does not fit itself");
-    std::size_t in = 0, out = 0;
-    for (std::size_t level : plan_.inputs()) in += 2 * plan_.limbs(level) * plan_.n();
+    std::size_t out = 0;
     for (const auto& type : plan_.output_types()) out += 2 * plan_.limbs(type.level) * plan_.n();
-    u64* input = input_words_.require(in);
-    for (std::size_t level : plan_.inputs()) {
-        inputs_.push_back(input);
-        input += 2 * plan_.limbs(level) * plan_.n();
-    }
     u64* output = output_words_.require(out);
     for (const auto& type : plan_.output_types()) {
         outputs_.push_back(output);
@@ -82,47 +71,37 @@ Server::Server(const Workload& workload)
 }
 
 void Server::load_keys(const Workload& workload) {
-    const MappedFile file(workload.evaluation_keys());
-    Bytes left = after_identity(file, scheme_);
-    struct Part {
-        Bytes packed;
-        u64* to;
-    };
-    struct Key {
-        Moduli moduli;
-        std::vector<Part> digits;
-        Seed seed;
-    };
-    std::size_t total = 0;
-    for (const KeySpec& spec : scheme_.keys) {
-        total += scheme_.digits[spec.level].size() * 2 * scheme_.extended(spec.level).size() * scheme_.n();
-    }
-    u64* to = key_words_.require(total);
-    std::vector<Key> keys;
-    std::vector<lattice::KeyView> made;
-    for (const KeySpec& spec : scheme_.keys) {
-        Key key{scheme_.extended(spec.level), {}, take_seed(left)};
-        made.push_back({to, key.moduli.size()});
-        for (std::size_t d = 0; d < scheme_.digits[spec.level].size(); ++d) {
-            key.digits.push_back({take(left, packed_bytes(key.moduli, scheme_.n())), to});
-            to += 2 * key.moduli.size() * scheme_.n();
-        }
-        keys.push_back(std::move(key));
-    }
+    key_file_ = std::make_unique<MappedFile>(workload.evaluation_keys());
+    Bytes left = after_identity(*key_file_, scheme_);
+    packed_keys_.reserve(scheme_.keys.size());
+    for (const KeySpec& spec : scheme_.keys) packed_keys_.emplace_back(scheme_, spec, left);
     if (!left.empty()) throw std::runtime_error("there are more keys than the program has");
-    const lattice::Isa isa = lattice::current_isa();
-    for (std::size_t k = 0; k < keys.size(); ++k) {
-        Key& key = keys[k];
-        for (std::size_t d = 0; d < key.digits.size(); ++d) {
-            u64* b = key.digits[d].to;
-            unpack(b, key.digits[d].packed, key.moduli, scheme_.n());
-            const auto half = key_half(scheme_, scheme_.keys[k], key.seed, d);
-            half.expand(b + key.moduli.size() * scheme_.n(), scheme_.n(), key.moduli, isa);
-        }
+    upload_ = std::make_unique<MappedFile>(workload.upload());
+    queries_ = count_queries(scheme_, plan_.inputs(), after_identity(*upload_, scheme_));
+    std::vector<lattice::KeyView> views;
+    // On several threads an exception of a row's would end the process.
+    if (workload.is_batch() || queries_ > kFewQueries || lattice::thread_count() > 1) {
+        views = kept_keys();
+    } else {
+        for (const PackedKey& key : packed_keys_) views.push_back({nullptr, key.limbs(), &key});
     }
-    for (const lattice::PlanKey& wanted : plan_.keys()) keys_.push_back(made[nearest(wanted)]);
+    for (const lattice::PlanKey& wanted : plan_.keys()) keys_.push_back(views[nearest(wanted)]);
     public_key_ = std::make_unique<MappedFile>(workload.public_key());
     after_identity(*public_key_, scheme_);
+}
+
+std::vector<lattice::KeyView> Server::kept_keys() {
+    std::size_t total = 0;
+    for (const PackedKey& key : packed_keys_) total += key.digits() * 2 * key.limbs() * scheme_.n();
+    u64* to = key_words_.require(total);
+    std::vector<lattice::KeyView> views;
+    for (const PackedKey& key : packed_keys_) {
+        views.push_back({to, key.limbs()});
+        for (std::size_t row = 0; row < key.digits() * 2 * key.limbs(); ++row, to += scheme_.n()) {
+            key.read(to, row / key.limbs() / 2, row / key.limbs() % 2, row % key.limbs());
+        }
+    }
+    return views;
 }
 
 // One key serves all levels up to its own.
@@ -136,29 +115,18 @@ std::size_t Server::nearest(const lattice::PlanKey& wanted) const {
     return best;
 }
 
-void Server::read_inputs(Bytes& left) {
-    std::size_t k = 0;
-    for (std::size_t level : plan_.inputs()) {
-        const Moduli moduli = scheme_.moduli(level);
-        auto* c0 = const_cast<u64*>(inputs_[k++]);
-        const Seed seed = take_seed(left);
-        unpack(c0, left, moduli, scheme_.n());
-        ciphertext_half(scheme_, level, seed)
-            .expand(c0 + moduli.size() * scheme_.n(), scheme_.n(), moduli, lattice::current_isa());
-    }
-}
-
 void Server::answer(const Workload& workload, const BlindingSource& source) {
-    const MappedFile upload(workload.upload());
     std::vector<std::uint8_t> out;
-    for (Bytes left = after_identity(upload, scheme_); !left.empty(); ++queries_) {
-        read_inputs(left);
+    Bytes left = after_identity(*upload_, scheme_);
+    for (std::size_t query = 0; query < queries_; ++query) {
+        const PackedInputs inputs(scheme_, plan_.inputs(), left);
         const Clock evaluating;
-        lattice::run_plan(plan_, {inputs_, weights_, keys_, outputs_});
+        const std::vector<const u64*> none(plan_.inputs().size(), nullptr);
+        lattice::run_plan(plan_, {none, weights_, keys_, outputs_, &inputs});
         evaluation_ms_ += evaluating.ms();
         const Clock blinding;
         for (std::size_t k = 0; k < outputs_.size(); ++k) {
-            blind(outputs_[k], k, results_[k].level, source(scheme_, queries_ * outputs_.size() + k));
+            blind(outputs_[k], k, results_[k].level, source(scheme_, query * outputs_.size() + k));
         }
         blinding_ms_ += blinding.ms();
         for (std::size_t k = 0; k < outputs_.size(); ++k) {

@@ -7,6 +7,7 @@
 #include "base/memory.hpp"
 #include "bundle.hpp"
 #include "encoder.hpp"
+#include "packed.hpp"
 #include "program/runner.hpp"
 
 namespace suite {
@@ -24,7 +25,8 @@ class Server {
   public:
     explicit Server(const Workload& workload);
 
-    // Everything that a client's keys need: unpacked, and their uniform halves expanded.
+    // The keys are unpacked and their uniform halves expanded: now, or row by row where so few queries came that fresh
+    // memory for all of it would cost more.
     void load_keys(const Workload& workload);
     // Answers all queries of the upload.
     void answer(const Workload& workload, const BlindingSource& source);
@@ -35,7 +37,7 @@ class Server {
 
   private:
     void blind(u64* output, std::size_t number, std::size_t level, const BlindingBytes& bytes);
-    void read_inputs(Bytes& left);
+    std::vector<lattice::KeyView> kept_keys();
     std::size_t nearest(const lattice::PlanKey& wanted) const;
 
     Bundle bundle_;
@@ -44,11 +46,11 @@ class Server {
     std::vector<Packed> results_;
     lattice::Plan plan_;
     std::vector<const u64*> weights_;
+    std::unique_ptr<MappedFile> key_file_, public_key_, upload_;
+    std::vector<PackedKey> packed_keys_;  // by the scheme's
     lattice::Buffer key_words_;
-    std::vector<lattice::KeyView> keys_;
-    std::unique_ptr<MappedFile> public_key_;
-    lattice::Buffer input_words_, output_words_;
-    std::vector<const u64*> inputs_;
+    std::vector<lattice::KeyView> keys_;  // by the plan's
+    lattice::Buffer output_words_;
     std::vector<u64*> outputs_;
     double evaluation_ms_ = 0, blinding_ms_ = 0;
     std::size_t queries_ = 0;

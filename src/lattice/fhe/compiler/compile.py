@@ -213,10 +213,11 @@ def _linear(
 
 def _search(front: Front, samples: Real, options: Options, machine: Callable[[ParameterSet], Machine]) -> Found:
     graph, packer = front.graph, Packer(front.graph)
-    traced = spread(prepare(front.model.before, samples))
+    given = prepare(front.model.before, samples)
+    traced = spread(given)
     last = next(node for node in graph.nodes if node.name == graph.output)
     return search(
-        lambda slots, key_price: packed(packer, slots, key_price, traced, options),
+        lambda slots, key_price: packed(packer, slots, key_price, traced, given, options),
         lambda circuit: in_slots(circuit, traced),
         options,
         machine,
@@ -265,11 +266,13 @@ def levels_of(operation: Operation, *, last: bool = False) -> int:
     return int(isinstance(operation, Product | Square | Series))
 
 
-def packed(packer: Packer, slots: int, key_price: float | None, samples: Real, options: Options) -> Circuit:
-    """The circuit, once it was seen to compute what the graph computes."""
+def packed(
+    packer: Packer, slots: int, key_price: float | None, samples: Real, all_samples: Real, options: Options
+) -> Circuit:
+    """The circuit, once it was seen to compute what the graph computes on `samples`."""
     graph = packer.graph
     if options.batch is not None and options.batch > 1:
-        circuit = pack_batch(graph, slots, options.batch)
+        circuit = pack_batch(graph, slots, options.batch, all_samples)
     else:
         goal = PackingGoal.KEYS if options.goal is Goal.KEYS else PackingGoal.LATENCY
         circuit = packer.pack(slots, PackingOptions(goal, key_price))

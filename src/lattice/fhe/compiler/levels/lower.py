@@ -146,11 +146,17 @@ class _Lowering:
                 register = self.to.emit(ops.Rescale, a=register)
             if fold and rescaled and not self.fold_first:
                 register = self.to.emit(ops.SumSlots, a=register, stages=fold)
-            if bias is not None and bias[number].any():
-                plain = self.to.weight(self.tiled(bias[number])[None, :], level, scale)
-                register = self.to.emit(ops.AddPlain, a=register, plain=plain)
-            outs.append(register)
+            outs.append(register if bias is None else self.biased(register, bias[number], level, scale))
         return outs
+
+    def biased(self, register: int, bias: NDArray[np.float64], level: int, scale: Fraction) -> int:
+        """With a periodic bias added; one number for all slots needs no plaintext."""
+        if not bias.any():
+            return register
+        if (bias == bias[0]).all():
+            return self.to.emit(ops.AddConstant, a=register, value=float(bias[0]))
+        plain = self.to.weight(self.tiled(bias)[None, :], level, scale)
+        return self.to.emit(ops.AddPlain, a=register, plain=plain)
 
     def tiled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Periodic values in all slots."""

@@ -6,7 +6,9 @@ repeats with period f, has 2f distinct values in NTT form, and a layer is a matr
 The first layer makes one ciphertext for each of its outputs: products with period-f weights, then a sum over c by
 rotations (for f = 4 by 1, 2 and 3, hoisted), which is right where c = 0 and mixes neighbouring samples elsewhere. From
 there on weights are plain numbers (period 1), and no layer rotates anything: only squares need a key. The last layer's
-weights are zero outside of c = 0, so nothing of the mixtures leaves.
+weights are zero outside of c = 0, so nothing of the mixtures leaves. What a slot with c ≠ 0 computes is the model on a
+sample whose features c … f − 1 of every k are this sample's and the others the next one's. A polynomial that was fitted
+on an interval bears that if such samples stay within it, which is looked up on calibration samples.
 
 Why one output in a ciphertext, and not f: with outputs at all c, the sum over c needs terms that move to the right and
 to the left (a slot's group of f is no orbit of a rotation), that is 2f − 1 products for f. For 784-128-128-10 at f = 4
@@ -16,10 +18,10 @@ that would be 44,000 instead of 25,000 products in the costly first layer and 19
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,36 +31,71 @@ from lattice.fhe.compiler import circuit as steps
 from lattice.fhe.compiler.circuit import ZERO, Circuit, Slots, Stages
 from lattice.fhe.compiler.graph import Graph, Node, Real, Shape
 from lattice.fhe.compiler.operations import Difference, Linear, Product, Series, Square, Sum
+from lattice.fhe.compiler.operations.sizes import size
 
 MAX_WEIGHTS = 1 << 24
 """Numbers in one layer's full matrix: convolutions are written out, which is right for small ones only."""
 MAX_CIPHERTEXTS = 1 << 13
 """Values of one layer."""
+FEWEST_MIXED, MOST_MIXED = 64, 1 << 22
+"""Samples whose mixtures are looked at, at the least, and numbers that tracing them may make."""
 MAX_PERIOD = 16
 """Beyond this, folding costs more than the products that it saves."""
 
 
-def pack_batch(graph: Graph, slots: int, batch: int) -> Circuit:
+def pack_batch(graph: Graph, slots: int, batch: int, samples: Real | None = None) -> Circuit:
     """A circuit for `batch` samples at once; fewer fill what is left with zeros. Features are grouped where slots are
-    left over, and samples are padded to a power of two of slots."""
+    left over, and samples are padded to a power of two of slots. A graph with series of degree 3 or more is grouped
+    only if `samples` `[count, features]`, as the graph takes them, show that it may be."""
     if not 1 <= batch <= slots:
         raise LatticeError("model_unsupported", f"{batch} samples at once do not fit into {slots} slots.")
-    return _Packing(graph, slots, _period(graph, slots // batch)).circuit()
+    return _Packing(graph, slots, _period(graph, slots // batch, samples)).circuit()
 
 
-def _period(graph: Graph, room: int) -> int:
-    """How many features share a ciphertext. A series explodes on mixtures of samples, so it allows one only; and the
-    input must go into one linear layer, which must not be the last."""
+def _period(graph: Graph, room: int, samples: Real | None) -> int:
+    """How many features share a ciphertext. A series may explode on mixtures of samples, and then allows one only; and
+    the input must go into one linear layer, which must not be the last."""
     readers = [node for node in graph.nodes if graph.input in node.inputs]
     grouped = len(readers) == 1 and isinstance(readers[0].operation, Linear) and readers[0].name != graph.output
-    if not grouped or graph.output == graph.input or any(_explodes(node) for node in graph.nodes):
+    if not grouped or graph.output == graph.input:
         return 1
     features = int(np.prod(graph.input_shape))
-    return min(1 << (room.bit_length() - 1), 1 << (features - 1).bit_length(), MAX_PERIOD)
+    period = min(1 << (room.bit_length() - 1), 1 << (features - 1).bit_length(), MAX_PERIOD)
+    series = [node for node in graph.nodes if isinstance(node.operation, Series) and node.operation.degree > 2]
+    some = None if samples is None or not series else _some(graph, samples)
+    while series and period > 1 and (some is None or not _stay(graph, series, mixtures(some, period))):
+        period //= 2
+    return period
 
 
-def _explodes(node: Node) -> bool:
-    return isinstance(node.operation, Series) and node.operation.degree > 2
+def _some(graph: Graph, samples: Real) -> Real:
+    """As many of the samples, from all over, as take tenths of a second to mix and trace."""
+    count = max(FEWEST_MIXED, MOST_MIXED // sum(size(shape) for shape in graph.shapes().values()))
+    return samples[:: -(-len(samples) // count)]
+
+
+def mixtures(samples: Real, period: int) -> Iterator[Real]:
+    """For each c above 0 the samples `[count, features]` that slots f·s + c see: mixed with the next one, or with the
+    zeros that fill a batch up."""
+    flat = samples.reshape(len(samples), -1)
+    padded = np.concatenate([flat, np.zeros_like(flat[:1])])
+    zeros = np.zeros_like(flat)
+    place = np.arange(flat.shape[1]) % period
+    for c in range(1, period):
+        for these, others in ((padded, np.roll(padded, -1, axis=0)), (flat, zeros), (zeros, flat)):
+            yield np.where(place >= c, these, others)
+
+
+def _stay(graph: Graph, series: Sequence[Node], mixed: Iterable[Real]) -> bool:
+    """Whether all series' arguments are within their intervals."""
+    for samples in mixed:
+        values = graph.trace(samples.reshape(-1, *graph.input_shape))
+        for node in series:
+            low, high = cast(Series, node.operation).interval
+            x = values[node.inputs[0]]
+            if not (low <= x.min() and x.max() <= high):
+                return False
+    return True
 
 
 @dataclass

@@ -15,7 +15,8 @@ from lattice.fhe.compiler.levels.options import Options
 from lattice.fhe.compiler.levels.trace import magnitudes, trace
 from lattice.fhe.compiler.operations import Activation, Dense, Difference, Product, Series, Square, Sum
 from lattice.fhe.compiler.packing import batch as batch_packing
-from lattice.fhe.compiler.packing.batch import pack_batch
+from lattice.fhe.compiler.packing.batch import mixtures, pack_batch
+from lattice.fhe.hal import instructions as ops
 from lattice.fhe.run import Session
 from tests.unit.fhe.compiler.packing.models import network
 
@@ -63,14 +64,58 @@ def test_pairs_series_and_a_square_at_the_end() -> None:
     check(Graph("x", (6,), (Node("d", dense, ("x",)), Node("q", Square(), ("d",))), "q"), 32, 8, 4)
 
 
-def test_a_series_is_never_fed_with_mixtures_of_samples() -> None:
-    dense = Dense(np.ones((2, 8)) / 8, np.zeros(2))
+def with_series(weights: Real) -> Graph:
+    """A series on [−1, 1] between two layers."""
     nodes = (
-        Node("d", dense, ("x",)),
+        Node("d", Dense(weights, np.zeros(2)), ("x",)),
         Node("f", Series((0.0, 0.0, 0.0, 1.0)), ("d",)),
         Node("e", Dense(np.ones((1, 2)), np.zeros(1)), ("f",)),
     )
-    check(Graph("x", (8,), nodes, "e"), 64, 4, 1)
+    return Graph("x", (weights.shape[1],), nodes, "e")
+
+
+def test_a_series_is_not_fed_with_mixtures_of_samples_that_nobody_looked_at() -> None:
+    check(with_series(np.ones((2, 8)) / 8), 64, 4, 1)
+
+
+def test_features_are_grouped_before_a_series_that_bears_mixtures() -> None:
+    samples = np.random.default_rng(5).uniform(-1, 1, (50, 8))
+    graph = with_series(np.ones((2, 8)) / 8)
+    circuit = pack_batch(graph, 64, 4, samples)
+    assert circuit.batch == 8, "16 slots are left for a sample, of which 8 features take 8"
+    values = trace(circuit, in_slots(circuit, samples[: circuit.batch]))
+    found = values[circuit.outputs[0]][0][circuit.places[0] >= 0]
+    assert np.allclose(found, graph.run(samples[: circuit.batch]).ravel())
+
+
+def test_a_series_that_mixtures_would_leave_keeps_features_apart() -> None:
+    """Each sample's features cancel, two halves of different samples do not."""
+    sign = np.random.default_rng(6).choice([-1.0, 1.0], (50, 1))
+    samples = sign * np.ones((50, 8))
+    graph = with_series(np.tile([1.0, -1.0], (2, 4)))
+    assert np.abs(graph.trace(samples)["d"]).max() == 0
+    circuit = pack_batch(graph, 64, 4, samples)
+    assert circuit.batch == 64
+
+
+def test_mixtures_are_what_slots_without_a_result_compute() -> None:
+    graph = network((8, 4, 2))
+    samples = np.random.default_rng(7).uniform(-1, 1, (4, 8))
+    circuit = pack_batch(graph, 16, 4)
+    first = trace(circuit, in_slots(circuit, samples))[circuit.steps[0].outs[0]].reshape(4, 4)  # type: ignore[attr-defined]
+    for c, mixed in zip((1, 2, 3), list(mixtures(samples, 4))[::3], strict=True):
+        wanted = graph.trace(mixed)[graph.nodes[0].name].reshape(len(mixed), -1)[:3, 0]
+        assert np.allclose(first[:3, c], wanted)
+
+
+def test_a_bias_that_is_one_number_is_no_plaintext() -> None:
+    rng = np.random.default_rng(8)
+    graph = network((32, 8, 4))
+    circuit = pack_batch(graph, 4096, 1000)
+    made = build(circuit, magnitudes(circuit, in_slots(circuit, rng.uniform(-1, 1, (9, 32)))), Options(), scale_bits=26)
+    constants = [step for step in made.program.instructions if isinstance(step, ops.AddConstant)]
+    plain = [step for step in made.program.instructions if isinstance(step, ops.AddPlain)]
+    assert (len(constants), len(plain)) == (8, 4), "the last layer's is zero outside of its results"
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
