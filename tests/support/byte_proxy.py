@@ -33,7 +33,8 @@ class Place:
     carries: bytes = b""
 
     def __str__(self) -> str:
-        return f"{self.side} of {self.route} at its {self.where}"
+        where = f"byte {self.where:.3f} of 1" if isinstance(self.where, float) else self.where
+        return f"{self.side} of {self.route} at its {where}"
 
 
 class Message:
