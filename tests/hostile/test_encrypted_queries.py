@@ -13,11 +13,12 @@ import msgspec
 import pytest
 from sqlalchemy import Connection
 
+from lattice.core.clock import SystemClock
 from lattice.gateway.ledger import credits
 from lattice.gateway.store.database import Store
 from lattice.gateway.workers.rows import get_worker
 from tests.callers import fund, new_account
-from tests.harness import LiveGateway, RelayRefused
+from tests.harness import LiveGateway, RelayRefused, running_gateway
 from tests.processes import gateway_process
 from tests.support.echo_worker import QUERIES, Deployed, EchoWorker, bundle
 from tests.support.workers import new_worker
@@ -178,6 +179,50 @@ async def test_a_worker_that_has_stopped_does_nothing_more(deployed: Deployed) -
     assert (await worker.poll()).stop == "requested"
     status, body = await worker.call("GET", f"blobs/{deployed.artefact}")
     assert (status, code(body)) == (409, "worker_stopped")
+
+
+async def test_a_repeat_finds_its_answer_when_worker_keys_and_budget_are_gone(deployed: Deployed) -> None:
+    """The same idempotency key asks for what was paid for; it needs nothing that a new query would need."""
+    worker, body, once = await deployed.worker(), bundle(), {"idempotency-key": "once"}
+    asking = asyncio.create_task(deployed.query(body, headers=once))
+    await worker.answer(await worker.take())
+    assert (await asking)[:2] == (200, body)
+    await worker.poll(ending=True)
+    assert (await deployed.live.call("DELETE", f"/v1/evaluation-keys/{deployed.keys}", key=deployed.token))[0] == 204
+    assert (await deployed.query(body, headers=once))[:2] == (200, body)
+    status, refused, _ = await deployed.query(bundle(), headers=once)
+    assert (status, code(refused)) == (409, "idempotency_conflict")
+    status, refused, _ = await deployed.query(body, headers={"idempotency-key": "another"})
+    assert (status, code(refused)) == (404, "not_found")
+
+
+async def test_a_wall_clock_that_steps_back_expires_no_new_query(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deadlines are set by the clock by which they are swept."""
+    worker, step = await deployed.worker(), 3_600_000
+    real = SystemClock.now_ms
+    monkeypatch.setattr(SystemClock, "now_ms", lambda self: real(self) - step)
+    query = (await deployed.submit())["id"]
+    await deployed.live.gateway.workers.service.sweep()
+    assert (await deployed.read(query))["state"] in ("queued", "in_flight")
+    assert (await worker.answer(await worker.take()))[1]["state"] == "completed"
+
+
+async def test_a_worker_fetches_from_a_restarted_gateway_before_it_polls(tmp_path: Path) -> None:
+    """Its lease is in the database; losing it for a 404 would cost the query an attempt."""
+    async with running_gateway(tmp_path) as live:
+        deployed = await Deployed(live).deploy()
+        worker, body = await deployed.worker(), bundle()
+        query = (await deployed.submit(body))["id"]
+        work = await worker.take()
+        port, secret = live.gateway.settings.port, live.secret
+    async with running_gateway(tmp_path, port=port, secret=secret) as live:
+        worker.live = deployed.live = live
+        assert await worker.inputs(work) == body
+        assert (await worker.call("GET", f"blobs/{'0' * 64}"))[0] == 404
+        assert (await worker.deliver(work, body))[1]["state"] == "completed"
+        assert (await deployed.read(query))["attempt"] == 1
 
 
 # --- a gateway that dies -------------------------------------------------------------------------------------

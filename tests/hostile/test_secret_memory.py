@@ -6,16 +6,12 @@ can write to and looks for the secret polynomial, its transforms, the errors and
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from lattice.fhe.ckks.seeds import KeyStream, Stream
@@ -27,84 +23,12 @@ from lattice.fhe.ring.modulus import reduce_signed
 from tests.support import secret_client
 from tests.support.fhe import small
 from tests.support.secret_client import seed_of
+from tests.support.secret_search import find, forms
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 native = pytest.mark.skipif("native" not in available_backends(), reason="the native module is not built here")
 
 B = ReferenceBackend()
-
-
-class Region(NamedTuple):
-    """A writable part of a process."""
-
-    start: int
-    end: int
-    name: str
-    flags: frozenset[str]
-
-
-def regions(pid: int) -> list[Region]:
-    """All that is readable and writable, with the kernel's flags."""
-    found: list[Region] = []
-    head: tuple[int, int, str] | None = None
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)", line):
-            start, end, rights, name = match.groups()
-            head = (int(start, 16), int(end, 16), name) if rights.startswith("rw") else None
-        elif line.startswith("VmFlags:") and head:
-            found.append(Region(*head, frozenset(line.split()[1:])))
-    return found
-
-
-def fingerprints(words: np.ndarray) -> np.ndarray:
-    """One number for every eight consecutive words."""
-    count = len(words) - 7
-    out = np.zeros(max(count, 0), dtype=np.uint64)
-    for j in range(8):
-        out += words[j : j + len(out)] * np.uint64(0x9E3779B97F4A7C15 + 2 * 0x1234567 * j)
-    return out ^ out >> np.uint64(29)
-
-
-def find(pid: int, needles: dict[str, bytes]) -> dict[str, list[Region]]:
-    """Where each needle lies; all of them begin at whole words, as everything that we look for does in memory."""
-    names: dict[int, list[str]] = {}
-    for name, needle in needles.items():
-        names.setdefault(int(fingerprints(np.frombuffer(needle[:64], dtype=np.uint64))[0]), []).append(name)
-    likely = np.zeros(1 << 16, dtype=bool)
-    likely[[mark & 0xFFFF for mark in names]] = True
-    hits: dict[str, list[Region]] = {}
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for region in regions(pid):
-            memory.seek(region.start)
-            data = bytearray()
-            while len(data) < region.end - region.start:
-                data += memory.read(min(1 << 24, region.end - region.start - len(data)))
-            marks = fingerprints(np.frombuffer(data, dtype=np.uint64))
-            for at in np.flatnonzero(likely[marks & np.uint64(0xFFFF)]):
-                for name in names.get(int(marks[at]), []):
-                    if data.startswith(needles[name], 8 * at):
-                        hits.setdefault(name, []).append(region)
-    return hits
-
-
-def forms(name: str, poly: np.ndarray, *, packed: bool = False) -> dict[str, bytes]:
-    """A small polynomial as bytes, as integers, as residues and as transforms: a cache line's worth of each."""
-    moduli = small().primes()
-    at = slice(64, 128)
-    out = {
-        f"{name} as bytes": poly[at].astype(np.int8).tobytes(),
-        f"{name} as integers": poly[at].astype(np.int64).tobytes(),
-    }
-    if packed:
-        fields = (poly + 1).astype(np.uint8).reshape(-1, 4) << np.arange(0, 8, 2, dtype=np.uint8)
-        out[f"{name} packed"] = fields.sum(axis=1, dtype=np.uint8)[at].tobytes()
-    residues = reduce_signed(poly, moduli)
-    evaluations = B.ntt(residues, moduli, small().n)
-    for q, small_limb, limb in zip(moduli, residues, evaluations, strict=True):
-        out[f"{name} modulo {q}"] = small_limb[at].tobytes()
-        for start in (0, 1000, len(limb) - 8):
-            out[f"{name} transformed modulo {q} at {start}"] = limb[start : start + 8].tobytes()
-    return out
 
 
 @cache

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from lattice.gateway.encrypted import upload_rows
-from tests.harness import LiveGateway
+from tests.harness import LiveGateway, running_gateway
 from tests.processes import gateway_process
 from tests.support.platform import ALL, Caller, artefact_bytes, key_bundle, provider
 
@@ -180,6 +180,26 @@ async def test_kill_9_of_the_gateway_between_parts_and_within_one(tmp_path: Path
         await process.kill()
         await process.up()
         assert (await caller.ok("POST", f"/v1/uploads/{made['id']}/complete"))["state"] == "complete"
+
+
+async def test_a_death_between_a_row_and_its_file_leaves_no_file(tmp_path: Path) -> None:
+    """Ended uploads and compilations of a killed gateway hold no disk; open uploads go on."""
+    async with running_gateway(tmp_path) as live:
+        owner = await provider(live)
+        done, going = await owner.upload("model", os.urandom(PART)), await owner.begin("model", b"x" * 2 * PART)
+        await owner.part(going["id"], 0, b"x" * PART)
+        secret, port = live.secret, live.gateway.settings.port
+    (tmp_path / "uploads" / done).write_bytes(b"what the kill kept from being removed")
+    scratch = tmp_path / "compiling" / "tmp1"
+    scratch.mkdir(parents=True)
+    (scratch / "client").write_bytes(b"half")
+    async with running_gateway(tmp_path, port=port, secret=secret) as live:
+        await live.gateway.encrypted.uploads.expire()
+        assert [path.name for path in (tmp_path / "uploads").iterdir()] == [going["id"]]
+        assert list((tmp_path / "compiling").glob("*")) == []
+        owner.live = live
+        await owner.part(going["id"], 1, b"x" * PART)
+        assert (await owner.ok("POST", f"/v1/uploads/{going['id']}/complete"))["state"] == "complete"
 
 
 async def test_bytes_that_nobody_names_are_swept_and_used_ones_stay(live: LiveGateway) -> None:

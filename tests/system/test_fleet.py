@@ -95,6 +95,22 @@ async def test_a_worker_that_crashes_is_started_again_but_not_for_ever(
     assert (await deployed.live.audit()).held_micro == 0
 
 
+async def test_a_gateway_that_restarts_often_keeps_its_workers(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a worker's own crashes count against it."""
+    fleet = deployed.live.gateway.workers.fleet
+    driver = fleet._driver = Recorded()
+    (made,) = await deployed.start("small")
+    for _ in range(fleet_module.MAX_RESTARTS + 2):
+        fleet._launched.clear()  # what a fresh process knows
+        await fleet.resume()
+    (found,) = await states(deployed, lambda found: True)
+    assert (found["state"], found["restarts"]) == ("starting", 0)
+    assert {launch.worker_id for launch in driver.started} == {made["id"]}
+    assert len(driver.started) == fleet_module.MAX_RESTARTS + 3
+
+
 class Recorded:
     """A driver that only remembers."""
 

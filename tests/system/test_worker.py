@@ -124,6 +124,16 @@ async def test_bad_keys_and_ciphertexts_fail_with_their_code_and_the_worker_live
         await gateway.until(lambda: good in gateway.results)
 
 
+async def test_a_cancelled_attempt_does_not_cancel_the_next_one(tmp_path: Path) -> None:
+    """A gateway tells of the end of an attempt and hands the query out again in one reply, to the same worker."""
+    async with worker_gateway() as gateway, worker(gateway, tmp_path):
+        await active(gateway)
+        gateway.cancels = ["qry_1"]
+        again = gateway.lease(1, keys_bundle(), query(), attempt=2)
+        await gateway.until(lambda: again in gateway.results or again in gateway.failed)
+        assert gateway.failed == {}
+
+
 async def test_it_ends_by_its_own_clock_when_the_gateway_pays_no_more(tmp_path: Path) -> None:
     async with worker_gateway() as gateway, worker(gateway, tmp_path) as process:
         gateway.paid_for_ms = 1500

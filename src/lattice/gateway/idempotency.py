@@ -132,6 +132,12 @@ def take(conn: Connection, claim: Claim, work_id: str | None, now_ms: int) -> St
     return StoredReply(found.status, found.result)
 
 
+def known(conn: Connection, claim: Claim, now_ms: int) -> bool:
+    """Whether the key was claimed, with whatever body: whoever has not read the body yet can ask no more."""
+    found = conn.execute(_FIND, {"scope": claim.scope_hash}).one_or_none()
+    return found is not None and found.expires_at_ms > now_ms
+
+
 def peek(conn: Connection, claim: Claim, now_ms: int) -> StoredReply | None:
     """The kept reply of a repeated request, without claiming anything: it answers even while the machine is away."""
     found = conn.execute(_FIND, {"scope": claim.scope_hash}).one_or_none()

@@ -21,13 +21,15 @@ from lattice.client.context import Context
 from lattice.client.drivers import Driver
 from lattice.client.encrypted.key_folder import KeyFolder, Record, Wrapping
 from lattice.client.encrypted.results import EncryptedQuery, Expected, timings_of, verified
-from lattice.client.encrypted.uploads import BytesSource, FileSource, Memo, missing_parts, upload
+from lattice.client.encrypted.session import make_keys
+from lattice.client.encrypted.uploads import BytesSource, FileSource, Memo, missing_parts, silent, upload
 from lattice.client.exchange import compute
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url
 from lattice.fhe.keys.evaluation import KeyGenerator
 from lattice.sealing.identity import IdentityKey
 from lattice.sealing.worker_receipt import WorkerReceipt, sign_worker_receipt
+from tests.support.compiled import compiled
 from tests.support.fhe import small
 
 PART = 10
@@ -152,6 +154,29 @@ def test_a_damaged_record_is_no_record(tmp_path: Path) -> None:
     assert place.record() == Record("ksp_1", "fsk_1", "evk_1", "ab")
     (place.path / "record.json").write_bytes(b"{")
     assert place.record() is None
+
+
+def test_keys_of_a_replacement_that_was_killed_are_not_those_of_the_old_secret(tmp_path: Path) -> None:
+    """Else the next run would register the old secret's keys, and every answer would be noise."""
+    place, model = folder(tmp_path), compiled()
+    view = SimpleNamespace(params=model.params, keys=model.program.checked.keys, keys_id="ksp_1")
+
+    def killed(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    make_keys(view, place, None, silent)  # type: ignore[arg-type]  # and interrupted in its upload
+    with pytest.raises(KeyboardInterrupt):
+        make_keys(view, place, None, killed)  # type: ignore[arg-type]
+    assert place.secret() is not None
+    assert not place.bundle.exists()
+
+
+def test_a_death_leaves_no_half_of_a_file_in_the_folder(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    place.write_record(Record("ksp_1", "fsk_1"))
+    (place.path / ".new-1234").write_bytes(b"half a bundle")
+    place.unlock(place.lock())
+    assert sorted(path.name for path in place.path.iterdir()) == ["lock", "record.json"]
 
 
 def test_users_models_and_gateways_do_not_share_a_secret(tmp_path: Path) -> None:

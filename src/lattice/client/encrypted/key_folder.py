@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lattice.fhe.keys.secret import SecretKey
 
 WRAPPING_BYTES = 32
+_NEW = ".new-"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -93,6 +94,8 @@ class KeyFolder:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for left in self.path.glob(f"{_NEW}*"):  # of a process that was killed: only who holds the lock writes
+                left.unlink(missing_ok=True)
         return descriptor
 
     @staticmethod
@@ -144,7 +147,7 @@ class KeyFolder:
 
 def _temporary(path: Path, data: bytes) -> str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mkstemp makes it 0600
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_NEW)  # mkstemp makes it 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

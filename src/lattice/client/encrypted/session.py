@@ -258,6 +258,7 @@ def make_keys(view: ClientView, folder: KeyFolder, secret: SecretKey | None, pro
     generator = KeyGenerator(view.params)
     if secret is None:
         secret = generator.secret_key()
+        folder.drop_bundle()  # an interrupted upload's belongs to the secret before: a death from here on finds none
         folder.write_record(Record(view.keys_id, secret.key_id))
         folder.write_secret(secret)
     made = []

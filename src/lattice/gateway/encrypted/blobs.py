@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -162,10 +163,9 @@ class FolderBlobs:
         target = self.path(sha256)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         with self._naming:
-            try:
+            with suppress(FileExistsError):
                 os.link(path, target)
-            except FileExistsError:
-                os.utime(target)  # younger than any sweep's grace again
+            os.utime(target)  # younger than any sweep's grace, also where its last byte came long ago
         for folder in (target.parent, self._folder):
             descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ class EncryptedPlatform:
             file_bytes=MAX_FILE,
         )
         scratch = folder / "compiling"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: its children ended with it
         self.compiler = Compiler(store, self.blobs, scratch, self.events, self.webhooks, clock, gateway_id, limits)
         self.keys = KeyRegistry(store, self.blobs, scratch, clock)
         self._swept = time.monotonic()

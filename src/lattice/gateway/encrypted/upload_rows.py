@@ -50,6 +50,7 @@ _END = (
     .where(_c.id == bindparam("upload"), _c.state == "open")
     .values(state=bindparam("end"), expires_at_ms=bindparam("until"))
 )
+_OPEN = select(_c.id).where(_c.state == "open")
 _OVERDUE = select(_c.id).where(_c.state == "open", _c.expires_at_ms <= bindparam("now")).limit(100)
 _FORGET = delete(uploads).where(_c.state != "open", _c.expires_at_ms <= bindparam("now"))
 
@@ -150,6 +151,11 @@ def mark_part(conn: Connection, account_id: str, upload_id: str, part: int) -> N
     received = bytearray(row.received)
     received[part // 8] |= 1 << part % 8
     conn.execute(_MARK, {"upload": upload_id, "parts": bytes(received)})
+
+
+def open_uploads(conn: Connection) -> set[str]:
+    """Those that still take parts: only they have files of their own."""
+    return set(conn.execute(_OPEN).scalars())
 
 
 def end_upload(conn: Connection, upload_id: str, state: UploadState, now_ms: int) -> None:

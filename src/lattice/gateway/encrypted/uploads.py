@@ -21,6 +21,7 @@ from lattice.gateway.encrypted.upload_rows import (
     expire_uploads,
     get_upload,
     mark_part,
+    open_uploads,
 )
 from lattice.gateway.store.database import Store
 
@@ -34,6 +35,7 @@ class Uploads:
     def __init__(self, store: Store, blobs: FolderBlobs, folder: Path, clock: Clock) -> None:
         self._store, self._blobs, self._folder, self._clock = store, blobs, folder, clock
         self._locks: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._tidied = False
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def require_room(self, size: int) -> None:
@@ -79,9 +81,15 @@ class Uploads:
         return await self._store.read(get_upload, row.account_id, row.id, row.token_id)
 
     async def expire(self) -> None:
-        """Let go of what was not completed in time."""
+        """Let go of what was not completed in time, and once of what a killed process had no time to remove."""
         for upload_id in await self._store.write(expire_uploads, self._clock.now_ms()):
             await self._blobs.run(_remove, self._path(upload_id))
+        if not self._tidied:
+            there = await self._blobs.run(os.listdir, self._folder)  # before the rows: a row comes before its file
+            kept = await self._store.read(open_uploads)
+            for name in set(there) - kept:
+                await self._blobs.run(_remove, self._path(name))
+            self._tidied = True
 
     async def _write(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> None:
         descriptor = await self._blobs.run(_open, self._path(row.id))

@@ -80,6 +80,12 @@ def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[Version
     return version, keys
 
 
+def admit(conn: Connection, token: TokenRecord, wanted: Wanted, guard: Guard | None, now_ms: int) -> None:
+    """What `check` says, before a byte of the body is read; a repeat of a query that was taken needs nothing more."""
+    if guard is None or not idempotency.known(conn, guard.claim, now_ms):
+        check(conn, token, wanted)
+
+
 def submit(
     conn: Connection, token: TokenRecord, wanted: Wanted, body: Body, guard: Guard | None, now_ms: int, until_ms: int
 ) -> Taken:

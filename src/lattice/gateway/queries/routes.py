@@ -115,8 +115,9 @@ class QueryCounter:
 
     async def take(self, request: Request, token: TokenRecord, wanted: Wanted) -> Taken:
         """Check, then stream the body into the blob store, then queue."""
-        gateway, shape = self._gateway, BundleShape()
-        await gateway.store.read(desk.check, token, wanted)  # before a byte of the body is read
+        gateway, shape, route = self._gateway, BundleShape(), f"POST {SUBMIT}"
+        early = request_guard(gateway.pepper, token, route, request.headers, b"")
+        await gateway.store.read(desk.admit, token, wanted, early, gateway.clock.now_ms())
 
         async def pieces() -> AsyncIterator[bytes]:
             async for piece in body_pieces(request, gateway.settings.body_seconds):
@@ -125,9 +126,9 @@ class QueryCounter:
 
         blob = await gateway.encrypted.blobs.put(pieces(), gateway.settings.max_query_bytes)
         shape.finish()
-        guard = request_guard(gateway.pepper, token, f"POST {SUBMIT}", request.headers, wanted.mac_body(blob.sha256))
+        guard = request_guard(gateway.pepper, token, route, request.headers, wanted.mac_body(blob.sha256))
         now = gateway.clock.now_ms()
-        until = now + int(gateway.settings.execution_seconds * 1000)
+        until = gateway.workers.steady.now_ms() + int(gateway.settings.execution_seconds * 1000)
         taken = await gateway.store.write(desk.submit, token, wanted, Body(blob.sha256, blob.bytes), guard, now, until)
         if not taken.again:
             gateway.workers.queued(taken.row)

@@ -88,17 +88,19 @@ def end(conn: Connection, worker_id: str, reason: Reason, now_ms: int, *, seen: 
     )
 
 
-def lost(conn: Connection, worker_id: str, now_ms: int) -> WorkerRow:
-    """The worker's process died and another one is started for it: nothing is billed until that one is active."""
+def lost(conn: Connection, worker_id: str, now_ms: int, *, crashed: bool = True) -> WorkerRow:
+    """The worker's process died and another one is started for it: nothing is billed until that one is active.
+
+    Where it did not `crash` but died with its gateway, that is not held against it.
+    """
     row = _locked(conn, worker_id, ended=True)
     if not row.open:
         return row
     if row.state == "stopping":
         return end(conn, worker_id, "failed", now_ms)
     closed = _closed(_meter(row)) if row.paid_until_ms is not None else None
-    return _save(
-        conn, row, closed, now_ms, state="starting", session=None, paid_until_ms=None, restarts=row.restarts + 1
-    )
+    restarts = row.restarts + crashed
+    return _save(conn, row, closed, now_ms, state="starting", session=None, paid_until_ms=None, restarts=restarts)
 
 
 def lapse(conn: Connection, now_ms: int) -> list[WorkerRow]:

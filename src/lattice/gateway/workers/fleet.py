@@ -183,7 +183,7 @@ class Fleet:
             if row.state == "stopping" or row.restarts >= MAX_RESTARTS:
                 await self._service.end(row.id, "failed")
             else:
-                await self._service.lost(row.id)
+                await self._service.lost(row.id, crashed=False)
                 renewed.append(await self._renew(row.id))
         await self._driver.resume()
         for started in renewed:

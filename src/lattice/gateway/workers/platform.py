@@ -39,7 +39,8 @@ class WorkerPlatform:
         self._store, self._clock = store, clock
         self._keep_ms = int(settings.query_retention_hours * HOUR_MS)
         self._events, self._webhooks = events, webhooks
-        steady = SteadyClock(clock)
+        self.steady = steady = SteadyClock(clock)
+        """The clock of leases and deadlines: the sweep that ends a query must count as whoever set its end."""
         self.board = QueryBoard(store)
         self.credentials = WorkerCredentials(store, pepper, steady)
         self.service = WorkerService(store, blobs, steady, self.board, lambda model: blinding_secret(pepper, model))

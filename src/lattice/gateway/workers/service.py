@@ -235,7 +235,9 @@ class WorkerService:
         if sha256.hex() == await self._artefact(worker.model_id, worker.version):
             return
         link = self.links.get(worker.id)
-        for each in link.leased.values() if link is not None else ():
+        # A worker that goes on after a restart of this gateway may fetch before it polls.
+        held = link.leased.values() if link is not None else await self._store.read(query_rows.leased_to, worker.id)
+        for each in held:
             if sha256 in (each.row.input_sha256, each.keys_sha256, each.database_sha256):
                 return
         raise LatticeError("not_found", "The worker has no lease that names these bytes.")
@@ -254,9 +256,9 @@ class WorkerService:
         await self._settled(row)
         return row
 
-    async def lost(self, worker_id: str) -> WorkerRow:
+    async def lost(self, worker_id: str, *, crashed: bool = True) -> WorkerRow:
         """A worker's process died and another one will speak for it."""
-        row = await self._store.write(billing.lost, worker_id, self._clock.now_ms())
+        row = await self._store.write(billing.lost, worker_id, self._clock.now_ms(), crashed=crashed)
         self._changed(await self._store.write(_release, worker_id, "runtime_failed", True, self._clock.now_ms()))
         link = self.links.get(worker_id)
         if link is not None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import BinaryIO
 
 from lattice.core.errors import LatticeError
 from lattice.runtime.transport import RelayDown
+
+PART = ".part-"
+STALE_S = 3600.0
+"""A download that has not grown for so long belongs to a process that is gone."""
 
 
 class BlobWriter:
@@ -59,7 +64,7 @@ class BlobCache:
 
     async def _fetch(self, sha256: str, path: Path, download: Callable[[str, BlobWriter], Awaitable[None]]) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 writer = BlobWriter(file)
@@ -77,6 +82,10 @@ class BlobCache:
         for path in self._folder.glob("??/*"):
             with suppress(OSError):
                 status = path.stat()
+                if path.name.startswith(PART):  # somebody's download, unless that somebody was killed
+                    if status.st_mtime < time.time() - STALE_S:
+                        path.unlink()
+                    continue
                 found.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):

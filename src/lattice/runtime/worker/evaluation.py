@@ -73,6 +73,8 @@ def load_keys(path: Path, model: Model) -> tuple[UserKeys, int]:
         raise LatticeError("blob_invalid", "The keys are a bundle of a public key and of evaluation keys.")
     public = decode_public_key(objects[0], model.params)
     keys = decode_evaluation_keys(objects[1], model.params)
+    if any(key.seed == public.seed for key in keys):
+        raise LatticeError("blob_invalid", "Two keys share a seed.")
     for spec in model.prepared.program.checked.keys:
         keys.get(spec.element, spec.level)
     return UserKeys(keys, public), public.b.nbytes + 3 * sum(key.b.nbytes for key in keys)

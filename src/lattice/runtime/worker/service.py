@@ -75,7 +75,7 @@ class Worker:
         self._model: evaluation.Model | None = None
         self._loading: asyncio.Task[None] | None = None
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: set[tuple[str, int]] = set()
         self._secret = b""
         self._changed = asyncio.Event()
         self.ending: str | None = None
@@ -140,8 +140,8 @@ class Worker:
             self._secret = unb64url(reply.blinding)
         if reply.artefact and self._loading is None:
             self._loading = asyncio.create_task(self._load(reply.artefact))
-        for query in reply.cancel:
-            self._cancelled.add(query)
+        # For what runs now: the same query may come again under another attempt, in this very reply.
+        self._cancelled.update(key for key in self._running if key[0] in reply.cancel)
         for work in reply.work:
             key = (work.id, work.attempt)
             if key not in self._running:
@@ -169,7 +169,7 @@ class Worker:
         try:
             outcome = await self._answer(work)
             answered = time.monotonic()
-            if work.id in self._cancelled:
+            if (work.id, work.attempt) in self._cancelled:
                 raise LatticeError("work_cancelled")
             await self._patiently(lambda: self._link.results(work.id, work.attempt, outcome.pieces, outcome.receipt))
             log.info(
@@ -189,7 +189,7 @@ class Worker:
             await self._fail(work, "runtime_failed", type(error).__name__)
         finally:
             self._running.pop((work.id, work.attempt), None)
-            self._cancelled.discard(work.id)
+            self._cancelled.discard((work.id, work.attempt))
 
     async def _answer(self, work: WorkerWork) -> evaluation.Outcome:
         model = self._model
@@ -201,7 +201,7 @@ class Worker:
             self._patiently(lambda: self._link.read(work.inputs)),
             self._database(work.database),
         )
-        if work.id in self._cancelled:
+        if (work.id, work.attempt) in self._cancelled:
             raise LatticeError("work_cancelled")
         return await self._in_thread(evaluation.answer, model, keys, work, inputs, database, secret, self._identity)
 

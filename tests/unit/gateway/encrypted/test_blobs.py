@@ -109,6 +109,22 @@ async def test_a_blob_that_is_taken_up_during_a_sweep_survives_it(blobs: FolderB
     assert (await blobs.size(kept.sha256), await blobs.size(gone.sha256)) == (4, None)
 
 
+async def test_a_file_whose_last_byte_came_long_ago_is_young_once_it_is_taken_over(
+    blobs: FolderBlobs, tmp_path: Path
+) -> None:
+    """Else a sweep between the name and the row that names it would take an upload that was completed late."""
+    path, sha256 = tmp_path / "uploaded", hashlib.sha256(b"late").digest()
+    path.write_bytes(b"late")
+    os.utime(path, (1_000_000, 1_000_000))
+
+    async def all_of_them(hashes: list[bytes]) -> list[bytes]:
+        return hashes
+
+    assert await blobs.adopt(path, sha256)
+    assert await blobs.sweep(3600, all_of_them) == 0
+    assert await read(blobs, sha256) == b"late"
+
+
 async def test_pieces_are_gathered_to_one_size() -> None:
     sizes = [len(piece) async for piece in gathered(chunks(b"a" * 5, b"b" * 17, b"", b"c"), 10)]
     assert sizes == [10, 10, 3]
