@@ -245,9 +245,9 @@ async def test_kill_9_of_the_gateway_in_the_middle_of_a_slice(tmp_path: Path, co
         assert 1_000 <= before.billed_ms <= (time.monotonic() - begun) * 1000 + 500
         await gateway.up()
         if comes_back:
-            await worker.poll_briefly(0.2)
-            seen = await _database(gateway, get_worker, worker.id)
-            assert seen.billed_ms > before.billed_ms
+            async with asyncio.timeout(20):  # a busy machine may not answer the first of them in time
+                while (await _database(gateway, get_worker, worker.id)).billed_ms <= before.billed_ms:
+                    await worker.poll_briefly(0.2)
             assert (await worker.poll(ending=True)).stop == "requested"
         else:
             async with asyncio.timeout(40):

@@ -191,6 +191,6 @@ async def test_the_goodbye_of_a_last_life_does_not_end_the_worker_that_is_starte
     row = (await deployed.live.call("GET", f"/v1/workers/{made['id']}"))[1]
     assert (row["state"], row["restarts"], [launch.worker_id for launch in later.started]) == (
         "starting",
-        1,
+        0,
         [worker.id],
     )
