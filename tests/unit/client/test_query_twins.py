@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lattice.client.encrypted.aio import AsyncKeys, AsyncQueryClient
+from lattice.client.encrypted.databases import AsyncDatabases, Databases
 from lattice.client.encrypted.query import Keys, QueryClient
 
 
@@ -22,6 +23,8 @@ def public(cls: type[Any]) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(QueryClient, AsyncQueryClient), (Keys, AsyncKeys)])
+@pytest.mark.parametrize(
+    ("one", "other"), [(QueryClient, AsyncQueryClient), (Keys, AsyncKeys), (Databases, AsyncDatabases)]
+)
 def test_twins(one: type[Any], other: type[Any]) -> None:
     assert public(one) == public(other)

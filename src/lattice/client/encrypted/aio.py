@@ -12,6 +12,7 @@ import httpx2
 
 from lattice.client.construct import http_options
 from lattice.client.drivers import AsyncDriver
+from lattice.client.encrypted.databases import AsyncDatabases, upload_database
 from lattice.client.encrypted.query import AT_ONCE, new_session
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult
 from lattice.client.encrypted.session import batches, joined
@@ -72,6 +73,7 @@ class AsyncQueryClient:
         self._driver = AsyncDriver(self._http)
         self._lock = asyncio.Lock()
         self.keys = AsyncKeys(self)
+        self.databases = AsyncDatabases(self._session, self._driver.run)
 
     async def model(self) -> dict[str, Any]:
         """What the token may query, and which keys that needs."""
@@ -125,7 +127,7 @@ class AsyncQueryClient:
     async def upload_database(self, rows: Any, progress: Progress = silent) -> str:
         """Encrypt rows and upload them once; pass the id to `query(…, database=…)`."""
         await self._ready()
-        return await self._driver.run(self._session.upload_database(rows, progress))
+        return await self._driver.run(upload_database(self._session, rows, progress))
 
     async def cancel(self, query_id: str) -> dict[str, Any]:
         """Cancel a query that has not been answered."""

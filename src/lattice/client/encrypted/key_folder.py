@@ -138,8 +138,12 @@ class KeyFolder:
             self.bundle.unlink()
 
     def _write(self, name: str, data: bytes) -> None:
-        path = self.path / name
-        os.replace(_temporary(path, data), path)
+        write_private(self.path / name, data)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file that only its user may read, whole or not at all."""
+    os.replace(_temporary(path, data), path)
 
 
 def _temporary(path: Path, data: bytes) -> str:

@@ -20,6 +20,7 @@ import httpx2
 
 from lattice.client.construct import http_options, new_context
 from lattice.client.drivers import Driver
+from lattice.client.encrypted.databases import Databases, upload_database
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult
 from lattice.client.encrypted.session import Session, batches, joined
 from lattice.client.encrypted.uploads import Progress, silent
@@ -112,6 +113,7 @@ class QueryClient:
         self._http = http_client or httpx2.Client(**http_options(self._session.context))
         self._driver = Driver(self._http)
         self.keys = Keys(self)
+        self.databases = Databases(self._session, self._driver.run)
 
     def model(self) -> dict[str, Any]:
         """What the token may query, and which keys that needs."""
@@ -162,9 +164,9 @@ class QueryClient:
             return joined(list(pool.map(ask, parts)))
 
     def upload_database(self, rows: Any, progress: Progress = silent) -> str:
-        """Encrypt rows and upload them once; pass the id to `query(…, database=…)`."""
+        """Encrypt rows `[rows, width]` and upload them once; pass the id to `query(…, database=…)`."""
         self._ready()
-        return self._driver.run(self._session.upload_database(rows, progress))
+        return self._driver.run(upload_database(self._session, rows, progress))
 
     def cancel(self, query_id: str) -> dict[str, Any]:
         """Cancel a query that has not been answered."""

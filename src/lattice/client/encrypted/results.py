@@ -50,6 +50,7 @@ class Expected(msgspec.Struct, frozen=True):
     keys: str | None
     inputs: str
     identities: frozenset[str] | None = None
+    database: str | None = None
 
 
 def verified(text: str | None, data: bytes, expected: Expected) -> WorkerReceipt:
@@ -63,6 +64,8 @@ def verified(text: str | None, data: bytes, expected: Expected) -> WorkerReceipt
         raise LatticeError("receipt_invalid", "The receipt is about another program, question or answer.")
     if receipt.keys != expected.keys:
         raise LatticeError("receipt_invalid", "The receipt is about other keys.")
+    if receipt.database != expected.database:
+        raise LatticeError("receipt_invalid", "The receipt is about another database.")
     if expected.identities is not None and receipt.identity not in expected.identities:
         raise LatticeError("receipt_invalid", "The receipt was signed by a worker that this client does not know.")
     return receipt

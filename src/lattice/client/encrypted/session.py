@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lattice.client.context import Context
+from lattice.client.encrypted.databases import Pins, expected_database
 from lattice.client.encrypted.key_folder import KeyFolder, Record, Wrapping
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult, Expected, timings_of, verified
-from lattice.client.encrypted.uploads import BytesSource, FileSource, Memo, Progress, silent, upload
+from lattice.client.encrypted.uploads import FileSource, Memo, Progress, silent, upload
 from lattice.client.exchange import Answer, Call, Pause, Plan, compute, query, read_all, send
 from lattice.client.settings import path_segment
 from lattice.core.errors import LatticeError
@@ -56,6 +57,7 @@ class Session:
         worker_identities: Collection[str] | None,
     ) -> None:
         self.context, self.folder = context, folder
+        self.pins = Pins(folder)
         self.wrapping = Wrapping(folder, passphrase, wrapping_key)
         self.trust = trust
         self.identities = None if worker_identities is None else frozenset(worker_identities)
@@ -161,14 +163,15 @@ class Session:
         timeout_s: float | None = None,
     ) -> Plan[EncryptedResult]:
         """Send ciphertexts and wait for the results, which are checked against their receipt."""
-        keys = yield from self.ensure()
+        model, keys = (yield from self.view()), (yield from self.ensure())
+        about = expected_database(self.pins, model.view, keys.secret, database)
         answer = yield from self.submit(
             asked, keys, verify=verify, database=database, idempotency_key=idempotency_key, wait=wait,
             timeout_s=timeout_s,
         )  # fmt: skip
         if answer.status == 202:
             answer = yield from self.wait_for(str(answer.json()["id"]))
-        return (yield from self._checked(answer, asked, keys))
+        return (yield from self._checked(answer, asked, keys, about))
 
     def submit(
         self,
@@ -214,38 +217,28 @@ class Session:
         call = Call("GET", f"{self.context.root}{path}/result", headers=self.context.headers, replay_safe=True)
         return (yield from send(call, self.context.policy))
 
-    def _checked(self, answer: Answer, asked: EncryptedQuery, keys: Keys) -> Plan[EncryptedResult]:
+    def _checked(
+        self, answer: Answer, asked: EncryptedQuery, keys: Keys, database: str | None
+    ) -> Plan[EncryptedResult]:
         text = answer.headers.get(RECEIPT_HEADER)
         model = yield from self.view()
         try:
-            receipt = verified(text, answer.content, self._expected(model, asked, keys))
+            receipt = verified(text, answer.content, self._expected(model, asked, keys, database))
         except LatticeError:
             # The provider may have put another version in its place a moment ago.
             model = yield from self.view(fresh=True)
-            receipt = verified(text, answer.content, self._expected(model, asked, keys))
+            receipt = verified(text, answer.content, self._expected(model, asked, keys, database))
         timings = timings_of(answer.headers.get("server-timing"))
         return EncryptedResult(answer.content, asked.count, receipt.query, receipt, timings)
 
-    def _expected(self, model: ModelView, asked: EncryptedQuery, keys: Keys) -> Expected:
-        return Expected(model.view, model.weights, keys.keys_hash, asked.sha256, self.identities)
+    def _expected(self, model: ModelView, asked: EncryptedQuery, keys: Keys, database: str | None) -> Expected:
+        return Expected(model.view, model.weights, keys.keys_hash, asked.sha256, self.identities, database)
 
     def decrypt(self, result: EncryptedResult) -> Plan[ModelAnswer]:
         """The answer in the clear, which only this client's secret can make."""
         model = yield from self.view()
         keys = yield from self.ensure()
         return (yield from compute(lambda: decrypted(model.view, keys.secret, result)))
-
-    def upload_database(self, rows: Any, progress: Progress = silent) -> Plan[str]:
-        """Encrypt rows for a search, upload them once; the id to query with."""
-        model = yield from self.view()
-        keys = yield from self.ensure()
-        data = yield from compute(lambda: encrypted_rows(model.view, keys.secret, rows))
-        memo = Memo(self.folder / "uploads")
-        identity = yield from upload(self.context, "database", BytesSource(data), memo, progress, "upload rows")
-        body = {"upload_id": identity}
-        key = self.context.new_key()
-        made = yield from self.context.post_json("/encrypted-databases", body, idempotency_key=key, replay_safe=True)
-        return str(made["id"])
 
 
 def make_keys(view: ClientView, folder: KeyFolder, secret: SecretKey | None, progress: Progress) -> SecretKey:
@@ -281,18 +274,6 @@ def encrypted(view: ClientView, secret: SecretKey, samples: Any, strict: bool) -
     array = checked_samples(view.client, samples, strict=strict)
     made = encrypt(view.client, view.params, secret, array, strict=strict)
     return EncryptedQuery(write_bundle([encode_ciphertext(each, view.params) for each in made]), len(array))
-
-
-def encrypted_rows(view: ClientView, secret: SecretKey, rows: Any) -> bytes:
-    """A bundle of the rows' ciphertexts."""
-    from lattice.fhe.client_side import encrypt
-    from lattice.fhe.serialise.bundle import write_bundle
-    from lattice.fhe.serialise.ciphertexts import encode_ciphertext
-
-    if view.database is None:
-        raise LatticeError("invalid_request", "The model does not search in a database of the user's.")
-    made = encrypt(view.database, view.params, secret, rows)
-    return write_bundle([encode_ciphertext(each, view.params) for each in made])
 
 
 def decrypted(view: ClientView, secret: SecretKey, result: EncryptedResult) -> ModelAnswer:

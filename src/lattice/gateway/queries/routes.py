@@ -207,8 +207,10 @@ def _add_databases(api: APIRouter, gateway: Gateway) -> None:
 
     @api.delete("/v1/encrypted-databases/{database}", status_code=204)
     async def remove_database(request: Request, database: str) -> Response:
-        """Delete a database."""
+        """Delete a database. Queries that wait fail with `database_missing`; one that a worker has is finished."""
         token = await authenticate_token(gateway, request)
         now = gateway.clock.now_ms()
-        await gateway.store.write(delete_database, token.model_id, token.require_user(), database, now)
+        ended = await gateway.store.write(delete_database, token.model_id, token.require_user(), database, now)
+        for row in ended:
+            gateway.workers.board.changed(row)
         return Response(status_code=204)

@@ -178,8 +178,10 @@ def lease(
     leased = []
     for row in (oldest + rest)[:most]:
         database = bases.get(row.database_id) if row.database_id else None
-        if row.evaluation_key_id not in keys or (row.database_id and database is None):
+        if row.evaluation_key_id not in keys:
             end_query(conn, row, "failed", "keys_missing", now_ms)
+        elif row.database_id and database is None:
+            end_query(conn, row, "failed", "database_missing", now_ms)
         else:
             leased.append(Leased(_lease(conn, row, worker_id, now_ms), keys[row.evaluation_key_id], database))
     return leased
@@ -199,8 +201,10 @@ def _lease(conn: Connection, row: QueryRow, worker_id: str, now_ms: int) -> Quer
     )
 
 
-def _hashes(conn: Connection, table: Any, ids: set[str | None]) -> dict[str, bytes]:
-    statement = select(table.c.id, table.c.blob_sha256).where(table.c.id.in_(ids), table.c.deleted_at_ms.is_(None))
+def _hashes(conn: Connection, table: Any, ids: set[str | None], *, deleted: bool = False) -> dict[str, bytes]:
+    statement = select(table.c.id, table.c.blob_sha256).where(table.c.id.in_(ids))
+    if not deleted:
+        statement = statement.where(table.c.deleted_at_ms.is_(None))
     return {row_id: bytes(sha256) for row_id, sha256 in conn.execute(statement)} if ids else {}
 
 
@@ -210,14 +214,15 @@ def renew(conn: Connection, worker_id: str, now_ms: int) -> None:
 
 
 def leased_to(conn: Connection, worker_id: str) -> list[Leased]:
-    """The same with the hashes of what they need, for a worker that goes on with them."""
-    found = leases_of(conn, worker_id)
-    keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id for row in found})
-    bases = _hashes(conn, encrypted_databases, {row.database_id for row in found if row.database_id})
-    return [
-        Leased(row, keys.get(row.evaluation_key_id, b""), bases.get(row.database_id) if row.database_id else None)
-        for row in found
-    ]
+    """What is leased to a worker, for one that goes on with it."""
+    return [with_hashes(conn, row) for row in leases_of(conn, worker_id)]
+
+
+def with_hashes(conn: Connection, row: QueryRow) -> Leased:
+    """The query with the hashes of what it needs, which a lease keeps even where that was deleted meanwhile."""
+    keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id}, deleted=True)
+    bases = _hashes(conn, encrypted_databases, {row.database_id} if row.database_id else set(), deleted=True)
+    return Leased(row, keys.get(row.evaluation_key_id, b""), bases.get(row.database_id) if row.database_id else None)
 
 
 def leases_of(conn: Connection, worker_id: str) -> list[QueryRow]:
@@ -289,6 +294,13 @@ def cancel_query(conn: Connection, query_id: str, token_id: str, now_ms: int) ->
     row = find_query(conn, query_id, lock=True)
     assert row is not None
     return end_query(conn, row, "cancelled", "work_cancelled", now_ms) if row.open else row
+
+
+def end_waiting_for(conn: Connection, model_id: str, database_id: str, now_ms: int) -> list[QueryRow]:
+    """Fail what is queued for a database that is gone. What a worker has already goes on."""
+    waiting = _ALL.where(_c.ended_at_ms.is_(None), _c.model_id == model_id, _c.state == "queued")
+    found = conn.execute(waiting.where(_c.database_id == database_id).with_for_update()).all()
+    return [end_query(conn, QueryRow(*row), "failed", "database_missing", now_ms) for row in found]
 
 
 def end_open(conn: Connection, account_id: str, code: str, now_ms: int) -> list[QueryRow]:

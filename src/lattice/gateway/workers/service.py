@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import msgspec
 import structlog
@@ -191,31 +190,15 @@ class WorkerService:
         self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes]
     ) -> QueryRow:
         """Store a result, check its receipt, and end the query with it. Raises `lease_lost`, `receipt_invalid`."""
-        row = await self._store.read(query_rows.find_query, query_id)
-        if row is None or (row.worker_id, row.attempt) != (worker.id, attempt):
-            raise LatticeError("lease_lost")
+        leased = await self._store.read(_lease_of, worker.id, query_id, attempt)
         blob = await self._blobs.put(body, MAX_RESULT_BYTES)
         link = self.links.get(worker.id)
-        self._check_receipt(receipt, row, blob.sha256, link)
+        _check_receipt(receipt, leased, blob.sha256, link.identity if link is not None else "")
         given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode())
         done = await self._store.write(_deliver, given, worker.price_micro_per_second, self._clock.now_ms())
         self._freed(worker.id, query_id)
         self._changed([done])
         return done
-
-    def _check_receipt(self, text: str, row: QueryRow, outputs: bytes, link: WorkerLink | None) -> None:
-        receipt = read_worker_receipt(text)
-        leased = link.leased.get(row.id) if link is not None else None
-        said: list[Any] = [receipt.query, receipt.attempt, receipt.inputs, receipt.outputs]
-        known: list[Any] = [row.id, row.attempt, row.input_sha256.hex(), outputs.hex()]
-        if leased is not None:
-            said += [receipt.keys, receipt.database]
-            known += [leased.keys_sha256.hex(), leased.database_sha256.hex() if leased.database_sha256 else None]
-        if link is not None and link.identity:
-            said.append(receipt.identity)
-            known.append(link.identity)
-        if said != known:
-            raise LatticeError("receipt_invalid", "The receipt is not for this query, these bytes or this worker.")
 
     async def fail(self, worker: WorkerRow, said: WorkerFail) -> QueryRow:
         """An attempt ended without a result: another worker gets the query where that may help."""
@@ -411,6 +394,22 @@ def _tell_stopped(conn: Connection, row: WorkerRow, now_ms: int) -> None:
     facts = {"model": row.model_id, "worker": row.id, "reason": row.reason, "billed_ms": row.billed_ms}
     hooked = model is not None and model.webhook_url is not None
     add_event(conn, row.account_id, row.model_id, "worker.stopped", facts, now_ms, hooked=hooked)
+
+
+def _lease_of(conn: Connection, worker_id: str, query_id: str, attempt: int) -> Leased:
+    row = query_rows.find_query(conn, query_id)
+    if row is None or (row.worker_id, row.attempt) != (worker_id, attempt):
+        raise LatticeError("lease_lost")
+    return query_rows.with_hashes(conn, row)
+
+
+def _check_receipt(text: str, leased: Leased, outputs: bytes, identity: str) -> None:
+    """Whether it is about this attempt, the very bytes that the gateway named, and by the worker that has the lease."""
+    receipt, work = read_worker_receipt(text), _work(leased)
+    said = (receipt.query, receipt.attempt, receipt.inputs, receipt.keys, receipt.database, receipt.outputs)
+    known = (work.id, work.attempt, work.inputs, work.evaluation_keys, work.database, outputs.hex())
+    if said != known or (identity and receipt.identity != identity):
+        raise LatticeError("receipt_invalid", "The receipt is not for this query, these bytes or this worker.")
 
 
 def _work(leased: Leased) -> WorkerWork:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +79,15 @@ def load_keys(path: Path, model: Model) -> tuple[UserKeys, int]:
     return UserKeys(keys, public), public.b.nbytes + 3 * sum(key.b.nbytes for key in keys)
 
 
+def load_database(path: Path, model: Model) -> tuple[list[Ciphertext], int]:
+    """The rows that a user encrypted and uploaded once, expanded, and the memory that they take."""
+    rows = [
+        each.expand(model.params) if isinstance(each, SeededCiphertext) else each
+        for each in decode_inputs(path.read_bytes(), model)
+    ]
+    return rows, sum(each.components.nbytes for each in rows)
+
+
 def decode_inputs(data: bytes, model: Model) -> list[Ciphertext | SeededCiphertext]:
     """The ciphertexts of a bundle; their number and kinds are the program's business."""
     return [_decode(each, model.params) for each in read_bundle(data, at_most=len(model.prepared.program.inputs))]
@@ -106,13 +116,13 @@ def answer(
     keys: UserKeys,
     work: WorkerWork,
     inputs: bytes,
-    database: bytes,
+    database: Sequence[Ciphertext],
     secret: bytes,
     identity: IdentityKey,
 ) -> Outcome:
     """Evaluate one query. Equal requests get equal bits from every worker that holds the provider's secret."""
     started = time.monotonic_ns()
-    given = decode_inputs(inputs, model) + (decode_inputs(database, model) if database else [])
+    given = [*decode_inputs(inputs, model), *database]
     check_inputs(model, given)
     asked = f"{model.program_hash} {work.evaluation_keys} {work.inputs} {work.database or ''}"
     blinding = Blinding(secret, hashlib.sha256(asked.encode()).digest())

@@ -19,6 +19,7 @@ import structlog
 from lattice.core.errors import LatticeError
 from lattice.core.ids import unb64url
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail, WorkerPoll, WorkerReply, WorkerWork
+from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.runtime.transport import RelayDown, jittered_backoff
 from lattice.runtime.worker import evaluation
 from lattice.runtime.worker.blobs import BlobCache
@@ -47,6 +48,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 0
     cache_bytes: int = 20 << 30
     memory_bytes: int = 8 << 30
+    """Half for decoded keys, half for decoded databases."""
 
     @property
     def at_once(self) -> int:
@@ -70,7 +72,8 @@ class Worker:
         self._session = "ses_" + secrets.token_hex(12)
         self._identity = IdentityKey.generate()
         self._blobs = BlobCache(settings.cache, settings.cache_bytes)
-        self._keys: Memory[evaluation.UserKeys] = Memory(settings.memory_bytes)
+        self._keys: Memory[evaluation.UserKeys] = Memory(settings.memory_bytes // 2)
+        self._databases: Memory[list[Ciphertext]] = Memory(settings.memory_bytes // 2)
         self._threads = ThreadPoolExecutor(settings.at_once, thread_name_prefix="evaluate")
         self._model: evaluation.Model | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -199,7 +202,7 @@ class Worker:
         keys, inputs, database = await asyncio.gather(
             self._patiently(lambda: self._user_keys(str(work.evaluation_keys), model)),
             self._patiently(lambda: self._link.read(work.inputs)),
-            self._database(work.database),
+            self._database(work.database, model),
         )
         if work.id in self._cancelled:
             raise LatticeError("work_cancelled")
@@ -212,11 +215,15 @@ class Worker:
 
         return await self._keys.get(sha256, make)
 
-    async def _database(self, sha256: str | None) -> bytes:
+    async def _database(self, sha256: str | None, model: evaluation.Model) -> list[Ciphertext]:
         if sha256 is None:
-            return b""
-        path = await self._patiently(lambda: self._blobs.get(sha256, self._link.download))
-        return await asyncio.to_thread(path.read_bytes)
+            return []
+
+        async def make() -> tuple[list[Ciphertext], int]:
+            path = await self._blobs.get(sha256, self._link.download)
+            return await self._in_thread(evaluation.load_database, path, model)
+
+        return await self._patiently(lambda: self._databases.get(sha256, make))
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
