@@ -8,8 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +19,18 @@ from sqlalchemy import delete
 
 from lattice.client.encrypted.databases import Pin
 from lattice.client.encrypted.query import QueryClient
-from lattice.client.management import ManagementClient
-from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WorkerWork
-from lattice.fhe import artefact
-from lattice.fhe.compiler.packing.similarity import compile_encrypted_similarity
 from lattice.gateway.store.schema import uploads
 from lattice.sealing.identity import IdentityKey
 from lattice.sealing.worker_receipt import read_worker_receipt, sign_worker_receipt
 from tests.harness import LiveGateway, running_gateway
 from tests.support.echo_worker import QUERIES, Deployed, bundle
-
-NAME, ROWS, WIDTH, BEST = "search", 300, 16, 5
-RNG = np.random.default_rng(11)
-VECTORS = RNG.normal(size=(ROWS, WIDTH)) * RNG.uniform(0.1, 10, size=(ROWS, 1))
-OTHERS = RNG.normal(size=(ROWS, WIDTH))
-QUESTIONS = VECTORS[:4] + 0.05 * RNG.normal(size=(4, WIDTH))
-
-
-def nearest(rows: np.ndarray, queries: np.ndarray) -> list[list[int]]:
-    """By cosine, in the clear."""
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    order: list[list[int]] = np.argsort(-(queries @ unit.T), axis=1)[:, :BEST].tolist()
-    return order
+from tests.support.search import OTHERS, QUESTIONS, VECTORS, deployed_search, nearest, refused, save_search
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The provider knows sizes alone."""
-    path = tmp_path_factory.mktemp("model") / "search.lattice"
-    artefact.save(compile_encrypted_similarity(ROWS, WIDTH, best=BEST).compiled, path, IdentityKey.generate())
-    return path
+    return save_search(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -58,25 +38,6 @@ async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setenv("LATTICE_CLIENT_HOME", str(tmp_path / "home"))
     async with running_gateway(tmp_path / "gateway") as live:
         yield live
-
-
-@contextmanager
-def deployed_search(live: LiveGateway, path: Path) -> Iterator[tuple[ManagementClient, str, str]]:
-    """The provider, and the tokens of alice and of eve; a worker runs inside of the block."""
-    with ManagementClient(live.url, live.secret) as provider:
-        provider.create_encrypted_model(NAME, weights_exposure="hosted")
-        provider.wait_ready(NAME, provider.upload_model(NAME, path)["version"], timeout_s=60)
-        provider.grant_credits(provider.key()["account"], 50_000_000, "test")
-        alice, eve = (provider.tokens.create(NAME, user, user=user)["secret"] for user in ("alice", "eve"))
-        with provider.workers.running(NAME):
-            yield provider, alice, eve
-
-
-def refused(code: str, call: Any) -> LatticeError:
-    with pytest.raises(LatticeError) as caught:
-        call()
-    assert caught.value.code == code
-    return caught.value
 
 
 @pytest.mark.timeout(180)

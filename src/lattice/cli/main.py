@@ -27,10 +27,11 @@ prices = App(name="prices", help="The catalogue of hosted models and its prices,
 models = App(name="models", help="Models that run on encrypted data: check, compile, try out, deploy.")
 tokens = App(name="tokens", help="Access tokens, with which end users query an encrypted model.")
 workers = App(name="workers", help="Machines that evaluate encrypted models.")
+query_keys = App(name="query-keys", help="An end user's keys for an encrypted model, by device.")
 databases = App(name="databases", help="Rows that an end user encrypts and uploads once, to search in.")
 
 runtimes.command(hosted)
-for group in (keys, runtimes, credits_, prices, models, tokens, workers, databases):
+for group in (keys, runtimes, credits_, prices, models, tokens, workers, query_keys, databases):
     app.command(group)
 
 _COMMANDS = (
@@ -234,6 +235,35 @@ _COMMANDS = (
         "query:query",
         "Ask an encrypted model about the samples of a file.",
         "lattice query test.npz --count 5",
+    ),
+    (
+        query_keys,
+        "make",
+        "query_keys:make",
+        "Make this device's keys and upload those that are public.",
+        "lattice query-keys make",
+    ),
+    (query_keys, "list", "query_keys:list_", "List the user's keys by device.", "lattice query-keys list"),
+    (
+        query_keys,
+        "delete",
+        "query_keys:delete",
+        "Delete a set of evaluation keys.",
+        "lattice query-keys delete evk_01kb…",
+    ),
+    (
+        query_keys,
+        "export",
+        "query_keys:export",
+        "Write this device's secret to a file, sealed, for another device.",
+        "lattice query-keys export laptop.key",
+    ),
+    (
+        query_keys,
+        "import",
+        "query_keys:import_",
+        "Take the secret that another device exported.",
+        "lattice query-keys import laptop.key",
     ),
     (
         databases,

@@ -29,12 +29,16 @@ WRAPPING_BYTES = 32
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What was registered with the gateway. `keys_hash` is the SHA-256 of the uploaded bundle."""
+    """What was registered with the gateway. `keys_hash` is the SHA-256 of the uploaded bundle.
+
+    `replaces` is the set that the next registration ends, where that has not happened yet.
+    """
 
     keys_id: str
     key_id: str
     evaluation_keys: str | None = None
     keys_hash: str | None = None
+    replaces: str | None = None
 
 
 class Wrapping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lattice.client.context import Context
 from lattice.client.encrypted.databases import Pins, expected_database
-from lattice.client.encrypted.key_folder import KeyFolder, Record, Wrapping
+from lattice.client.encrypted.key_folder import KeyFolder, Wrapping
+from lattice.client.encrypted.keys import Keys, device_name, ensure
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult, Expected, timings_of, verified
-from lattice.client.encrypted.uploads import FileSource, Memo, Progress, silent, upload
 from lattice.client.exchange import Answer, Call, Pause, Plan, compute, query, read_all, send
 from lattice.client.settings import path_segment
 from lattice.core.errors import LatticeError
@@ -35,15 +36,6 @@ class ModelView(NamedTuple):
     weights: str
 
 
-class Keys(NamedTuple):
-    """Keys that are registered, and the secret that they belong to."""
-
-    secret: SecretKey
-    evaluation_keys: str
-    keys_hash: str
-    keys_id: str
-
-
 class Session:
     """One end user at one model. Its state changes under `lock` only, and only to something complete."""
 
@@ -55,8 +47,10 @@ class Session:
         wrapping_key: bytes | None,
         trust: Collection[bytes] | None,
         worker_identities: Collection[str] | None,
+        device: str | None,
     ) -> None:
         self.context, self.folder = context, folder
+        self.device = device_name(device)
         self.pins = Pins(folder)
         self.wrapping = Wrapping(folder, passphrase, wrapping_key)
         self.trust = trust
@@ -64,6 +58,8 @@ class Session:
         self.model: ModelView | None = None
         self.keys: Keys | None = None
         self.lock = threading.Lock()
+        self.turn = asyncio.Lock()
+        """`lock`, for the asynchronous client."""
 
     # --- the model ----------------------------------------------------------------------------------------
 
@@ -97,52 +93,16 @@ class Session:
 
     # --- keys ---------------------------------------------------------------------------------------------
 
-    def ensure(self, progress: Progress = silent, *, replace: bool = False) -> Plan[Keys]:
-        """Keys that the gateway has and whose secret is here: found, or made, stored and uploaded."""
-        if self.keys is not None and not replace:
-            return self.keys
-        model = yield from self.view()
-        folder = self._folder(model)
-        held = yield from compute(folder.lock)
-        try:
-            record = None if replace else folder.record()
-            secret = None if replace else (yield from compute(folder.secret))
-            if secret is None or record is None or not (yield from self._registered(record)):
-                secret, record = yield from self._register(model, folder, secret, progress)
-            assert record.evaluation_keys is not None and record.keys_hash is not None  # noqa: PT018
-            self.keys = Keys(secret, record.evaluation_keys, record.keys_hash, record.keys_id)
-            return self.keys
-        finally:
-            folder.unlock(held)
+    def ensure(self) -> Plan[Keys]:
+        """Keys that the gateway has and whose secret is here."""
+        return (yield from ensure(self))
 
-    def _folder(self, model: ModelView) -> KeyFolder:
+    def key_folder(self, model: ModelView) -> KeyFolder:
+        """Where this device keeps what it needs for the model."""
         about = model.about
         held_by = about.get("token")
         line, user = str(about.get("model")), str(held_by.get("user") if isinstance(held_by, dict) else "")
         return KeyFolder(self.folder, self.context.origin, line, user, model.view.keys_id, self.wrapping)
-
-    def _registered(self, record: Record) -> Plan[bool]:
-        if record.evaluation_keys is None or record.keys_hash is None:
-            return False
-        answer = yield from self.context.get_json("/evaluation-keys")
-        return any(item.get("id") == record.evaluation_keys for item in answer.get("data", []))
-
-    def _register(
-        self, model: ModelView, folder: KeyFolder, secret: SecretKey | None, progress: Progress
-    ) -> Plan[tuple[SecretKey, Record]]:
-        if secret is None or not folder.bundle.exists():
-            old = secret
-            secret = yield from compute(lambda: make_keys(model.view, folder, old, progress))
-        source, memo = FileSource(folder.bundle), Memo(self.folder / "uploads")
-        sha256 = yield from compute(source.sha256)
-        identity = yield from upload(self.context, "evaluation_keys", source, memo, progress, "upload keys")
-        body = {"upload_id": identity}
-        key = self.context.new_key()
-        made = yield from self.context.post_json("/evaluation-keys", body, idempotency_key=key, replay_safe=True)
-        record = Record(model.view.keys_id, secret.key_id, str(made["id"]), sha256)
-        folder.write_record(record)
-        folder.drop_bundle()
-        return secret, record
 
     # --- queries ------------------------------------------------------------------------------------------
 
@@ -239,29 +199,6 @@ class Session:
         model = yield from self.view()
         keys = yield from self.ensure()
         return (yield from compute(lambda: decrypted(model.view, keys.secret, result)))
-
-
-def make_keys(view: ClientView, folder: KeyFolder, secret: SecretKey | None, progress: Progress) -> SecretKey:
-    """A secret (unless one is there), stored before anything else, and the keys that the model needs."""
-    from lattice.fhe.ckks.evaluation_keys import EvaluationKeySet
-    from lattice.fhe.keys.evaluation import KeyGenerator
-    from lattice.fhe.serialise.bundle import write_bundle
-    from lattice.fhe.serialise.keys import encode_evaluation_keys, encode_public_key
-
-    generator = KeyGenerator(view.params)
-    if secret is None:
-        secret = generator.secret_key()
-        folder.write_record(Record(view.keys_id, secret.key_id))
-        folder.write_secret(secret)
-    made = []
-    progress("make keys", 0, len(view.keys))
-    for number, spec in enumerate(view.keys, 1):
-        made.append(generator.evaluation_key(secret, spec))
-        progress("make keys", number, len(view.keys))
-    keys = EvaluationKeySet(view.params, made)
-    public = encode_public_key(generator.public_key(secret), view.params)
-    folder.write_bundle(write_bundle([public, encode_evaluation_keys(keys)]))
-    return secret
 
 
 def encrypted(view: ClientView, secret: SecretKey, samples: Any, strict: bool) -> EncryptedQuery:

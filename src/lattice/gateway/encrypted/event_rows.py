@@ -43,6 +43,7 @@ class EventRow(msgspec.Struct, frozen=True):
     attempts: int
     next_attempt_ms: int | None
     delivered_at_ms: int | None
+    copy_of: str | None = None
 
 
 def add_event(

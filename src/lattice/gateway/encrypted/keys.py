@@ -29,8 +29,11 @@ class KeyRegistry:
         self._store, self._blobs, self._folder, self._clock = store, blobs, folder, clock
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def check(self, token: TokenRecord, upload_id: str) -> NewKeys:
-        """What may be registered. Raises `keys_mismatch`, `blob_invalid`, `upload_incomplete`, `model_not_ready`."""
+    async def check(self, token: TokenRecord, upload_id: str, device: str = "") -> NewKeys:
+        """What may be registered for a device.
+
+        Raises `keys_mismatch`, `blob_invalid`, `upload_incomplete`, `model_not_ready`.
+        """
         user = token.require_user()
         upload, version, known = await self._store.read(_inputs, token, upload_id, user)
         assert version.parameters_id is not None
@@ -48,11 +51,12 @@ class KeyRegistry:
             blob_sha256=upload.sha256,
             public_key_sha256=public,
             size=upload.size,
+            device=device,
         )
 
-    def register(self, conn: Connection, new: NewKeys) -> KeysRow:
+    def register(self, conn: Connection, new: NewKeys, replaces: str | None = None) -> KeysRow:
         """Store what was checked."""
-        return register_keys(conn, new, self._clock.now_ms())
+        return register_keys(conn, new, self._clock.now_ms(), replaces)
 
     async def _look(self, upload: UploadRow, version: VersionRow) -> bytes:
         assert version.client_sha256 is not None

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from lattice.core.errors import LatticeError
 from lattice.gateway.api.access import create
 from lattice.gateway.encrypted.access import token_holder
-from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, delete_keys, fitting_keys, list_keys
+from lattice.gateway.encrypted.evaluation_key_rows import MAX_SETS, KeysRow, delete_keys, fitting_keys, list_keys
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.version_rows import VersionRow, ready_version, require_ready
@@ -60,11 +60,14 @@ def router(gateway: Gateway) -> APIRouter:
 
     @api.post("/v1/evaluation-keys", status_code=201, response_model=KeysView)
     async def register_keys(request: Request, body: NewKeysBody, token: TokenRecord = Depends(holder)) -> Response:
-        """Register uploaded keys, in place of earlier ones for the same list. All clients of the user share them."""
-        new = await gateway.encrypted.keys.check(token, body.upload_id)
+        """Register uploaded keys as one more set of the user's, or in place of the set that `replaces` names.
+
+        Each device with a secret of its own has a set; there may be as many for one list as `GET` says in `most`.
+        """
+        new = await gateway.encrypted.keys.check(token, body.upload_id, body.device)
 
         def act(conn: Connection, _: str | None) -> bytes:
-            row = gateway.encrypted.keys.register(conn, new)
+            row = gateway.encrypted.keys.register(conn, new, body.replaces)
             return KeysView.of(row, new.keys_hash).model_dump_json().encode()
 
         return await create(gateway, request, token, act)
@@ -77,7 +80,8 @@ def router(gateway: Gateway) -> APIRouter:
         def read(conn: Connection) -> KeysList:
             ready = ready_version(conn, token.model_id)
             wanted = None if ready is None else ready.keys_hash
-            return KeysList(data=[KeysView.of(row, wanted) for row in list_keys(conn, token.model_id, user)])
+            rows = list_keys(conn, token.model_id, user)
+            return KeysList(data=[KeysView.of(row, wanted) for row in rows], most=MAX_SETS)
 
         return await gateway.store.read(read)
 
@@ -97,8 +101,8 @@ def _opened(conn: Connection, token: TokenRecord) -> tuple[ModelRow, VersionRow,
         raise LatticeError("not_found", "The model was deleted.")
     version = require_ready(conn, model.id)
     assert version.keys_hash is not None
-    keys = fitting_keys(conn, model.id, token.user, version.keys_hash) if token.user else None
-    return model, version, keys
+    keys = fitting_keys(conn, model.id, token.user, version.keys_hash) if token.user else []
+    return model, version, keys[0] if len(keys) == 1 else None
 
 
 def _view(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import idempotency
-from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, fitting_keys, get_keys
+from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, get_keys, only_keys
 from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.version_rows import VersionRow, require_ready
@@ -111,10 +111,7 @@ def submit(
 def _keys(conn: Connection, model_id: str, user: str, version: VersionRow, keys_id: str | None) -> KeysRow:
     assert version.keys_hash is not None
     if keys_id is None:
-        found = fitting_keys(conn, model_id, user, version.keys_hash)
-        if found is None:
-            raise LatticeError("keys_missing")
-        return found
+        return only_keys(conn, model_id, user, version.keys_hash)
     keys = get_keys(conn, model_id, user, keys_id)
     if (keys.keys_hash, keys.parameters_id) != (version.keys_hash, version.parameters_id):
         raise LatticeError("keys_mismatch", "The evaluation keys are not those that the model's version needs.")

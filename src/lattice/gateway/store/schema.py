@@ -307,6 +307,8 @@ model_events = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_ms", BigInteger),
     Column("delivered_at_ms", BigInteger),
+    # The account's event that this row carries to one model's webhook: such a row is in no stream.
+    Column("copy_of", String),
     Index("ix_model_events_model_id_id", "model_id", "id"),
     Index("ix_model_events_account_id_id", "account_id", "id"),
     Index(
@@ -376,6 +378,8 @@ evaluation_keys = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
+    # What the user calls the device whose secret it is; several devices of one user have a set each.
+    Column("device", String, nullable=False, server_default=""),
     Index("ix_evaluation_keys_model_id_user_id", "model_id", "user", "id"),
     Index("ix_evaluation_keys_blob_sha256", "blob_sha256"),
 )
