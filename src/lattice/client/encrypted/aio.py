@@ -35,6 +35,7 @@ class AsyncQueryClient:
         folder: Path | None = None,
         passphrase: str | None = None,
         wrapping_key: bytes | None = None,
+        keyring: bool | None = None,
         trust: Collection[bytes] | None = None,
         worker_identities: Collection[str] | None = None,
         device: str | None = None,
@@ -43,7 +44,17 @@ class AsyncQueryClient:
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         self._session = new_session(
-            token, base_url, folder, passphrase, wrapping_key, trust, worker_identities, device, timeout_s, max_retries
+            token,
+            base_url,
+            folder,
+            passphrase,
+            wrapping_key,
+            keyring,
+            trust,
+            worker_identities,
+            device,
+            timeout_s,
+            max_retries,
         )
         self._owned = http_client is None
         self._http = http_client or httpx2.AsyncClient(**http_options(self._session.context))

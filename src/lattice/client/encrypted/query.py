@@ -42,6 +42,7 @@ def new_session(
     folder: Path | None,
     passphrase: str | None,
     wrapping_key: bytes | None,
+    keyring: bool | None,
     trust: Collection[bytes] | None,
     worker_identities: Collection[str] | None,
     device: str | None,
@@ -54,14 +55,15 @@ def new_session(
         raise LatticeError("invalid_credential", f"No access token was given and {TOKEN_VARIABLE} is not set.")
     context = new_context(base_url, secret, None, timeout_s, max_retries, None)
     place = folder or default_store_dir() / "encrypted"
-    return Session(context, place, passphrase, wrapping_key, trust, worker_identities, device)
+    return Session(context, place, passphrase, wrapping_key, keyring, trust, worker_identities, device)
 
 
 class QueryClient:
     """Asks one encrypted model with one access token. Safe to share between threads; close it, or use a `with` block.
 
-    The secret key stays on this machine, encrypted: under `passphrase`, under `wrapping_key` (32 bytes, from an OS
-    keyring), or under a key of its own in the client's folder. `trust` are raw public keys of publishers, of whom one
+    The secret key stays on this machine, encrypted: under `passphrase`, under `wrapping_key` (32 bytes), under a
+    key in the operating system's keyring (`keyring=True` or LATTICE_KEY_STORE=keyring; needs the extra `keyring`), or
+    under a key of its own in the client's folder. `trust` are raw public keys of publishers, of whom one
     must have signed the model; `worker_identities` are the workers whose receipts are accepted. None: any. `device` is
     what the gateway and the user's other devices call this one; LATTICE_DEVICE or the computer's name otherwise.
     """
@@ -74,6 +76,7 @@ class QueryClient:
         folder: Path | None = None,
         passphrase: str | None = None,
         wrapping_key: bytes | None = None,
+        keyring: bool | None = None,
         trust: Collection[bytes] | None = None,
         worker_identities: Collection[str] | None = None,
         device: str | None = None,
@@ -82,7 +85,17 @@ class QueryClient:
         http_client: httpx2.Client | None = None,
     ) -> None:
         self._session = new_session(
-            token, base_url, folder, passphrase, wrapping_key, trust, worker_identities, device, timeout_s, max_retries
+            token,
+            base_url,
+            folder,
+            passphrase,
+            wrapping_key,
+            keyring,
+            trust,
+            worker_identities,
+            device,
+            timeout_s,
+            max_retries,
         )
         self._owned = http_client is None
         self._http = http_client or httpx2.Client(**http_options(self._session.context))

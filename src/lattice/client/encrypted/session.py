@@ -45,6 +45,7 @@ class Session:
         folder: Path,
         passphrase: str | None,
         wrapping_key: bytes | None,
+        keyring: bool | None,
         trust: Collection[bytes] | None,
         worker_identities: Collection[str] | None,
         device: str | None,
@@ -52,7 +53,7 @@ class Session:
         self.context, self.folder = context, folder
         self.device = device_name(device)
         self.pins = Pins(folder)
-        self.wrapping = Wrapping(folder, passphrase, wrapping_key)
+        self.wrapping = Wrapping(folder, passphrase, wrapping_key, keyring)
         self.trust = trust
         self.identities = None if worker_identities is None else frozenset(worker_identities)
         self.model: ModelView | None = None
