@@ -294,6 +294,13 @@ _COMMANDS = (
         "Delete an encrypted database.",
         "lattice databases delete edb_01kb…",
     ),
+    (
+        app,
+        "events",
+        "events:events",
+        "Follow what happens to the account's models, workers and credits.",
+        "lattice events --json",
+    ),
     (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
     (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),
 )

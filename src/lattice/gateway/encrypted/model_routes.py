@@ -1,16 +1,15 @@
-"""`/v1/encrypted-models`: a provider's models, and the stream of what happens to one."""
+"""`/v1/encrypted-models`: a provider's models."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Connection
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from lattice.core.errors import LatticeError
-from lattice.core.ids import Prefix, SecretPrefix, is_id, new_secret
+from lattice.core.ids import Prefix, SecretPrefix, new_secret
 from lattice.gateway.api.access import caller, create
 from lattice.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, page, require_cursor
 from lattice.gateway.api.views import Page
@@ -108,21 +107,6 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.store.write(delete_model, key.account_id, model_id, gateway.clock.now_ms())
         gateway.encrypted.tokens.clear()
         return Response(status_code=204)
-
-    @api.get("/v1/encrypted-models/{model_id}/events", response_class=StreamingResponse)
-    async def read_events(
-        model_id: str,
-        after: str | None = Query(None, max_length=64, description="Only what came after this event."),
-        last_event_id: str | None = Header(None, max_length=64),
-        key: KeyRecord = Depends(provider),
-    ) -> StreamingResponse:
-        """What happened to the model and what happens, as server-sent events; they go on from `Last-Event-ID`."""
-        await gateway.store.read(get_model, key.account_id, model_id)
-        since = last_event_id or after or ""
-        if since and not is_id(Prefix.EVENT, since):
-            raise LatticeError("invalid_request", "`after` is not the id of an event.")
-        stream: AsyncIterator[bytes] = gateway.encrypted.events.stream(model_id, since)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     return api
 

@@ -8,12 +8,11 @@ import structlog
 from sqlalchemy import Connection
 
 from lattice.core.errors import LatticeError
-from lattice.gateway.encrypted.event_rows import add_event
-from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.ledger import credits
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import QueryRow
 from lattice.gateway.workers import billing
+from lattice.gateway.workers.news import tell_low, tell_stopped
 from lattice.gateway.workers.rows import Reason, WorkerRow, current_rate, open_workers
 from lattice.gateway.workers.switchboard import Switchboard
 
@@ -73,7 +72,7 @@ class Endings:
             self._board.changed(await self._board.store.write(release, row.id, code, not broke, now))
             if broke:
                 self._board.changed(await self._board.store.write(_end_if_alone, row.account_id, now))
-            await self._board.store.write(_tell_stopped, row, now)
+            await self._board.store.write(tell_stopped, row, now)
         except LatticeError as error:
             _log.warning("after_end_failed", worker=row.id, code=error.code)
         self._board.links.pop(row.id, None)
@@ -95,7 +94,7 @@ class Endings:
             rate, available = await self._board.store.read(_standing, account_id)
             low = available * 1000 < rate * LOW_BALANCE_MS
             if low and account_id not in self._low:
-                await self._board.store.write(_tell_low, account_id, available, rate, now)
+                await self._board.store.write(tell_low, account_id, available, rate, now)
             (self._low.add if low else self._low.discard)(account_id)
 
 
@@ -115,20 +114,3 @@ def _end_if_alone(conn: Connection, account_id: str, now_ms: int) -> list[QueryR
 
 def _standing(conn: Connection, account_id: str) -> tuple[int, int]:
     return current_rate(conn, account_id), credits(conn, account_id).available_micro
-
-
-def _tell_low(conn: Connection, account_id: str, available: int, rate: int, now_ms: int) -> None:
-    """To every model of the account that has an active worker, so that its streams and its webhook hear of it."""
-    facts = {"available_micro": available, "micro_per_second": rate, "remaining_seconds": available // max(1, rate)}
-    running = {row.model_id for row in open_workers(conn) if row.account_id == account_id and row.state == "active"}
-    for model_id in sorted(running):
-        model = find_model(conn, model_id)
-        hooked = model is not None and model.webhook_url is not None
-        add_event(conn, account_id, model_id, "credits.low", {"model": model_id, **facts}, now_ms, hooked=hooked)
-
-
-def _tell_stopped(conn: Connection, row: WorkerRow, now_ms: int) -> None:
-    model = find_model(conn, row.model_id)
-    facts = {"model": row.model_id, "worker": row.id, "reason": row.reason, "billed_ms": row.billed_ms}
-    hooked = model is not None and model.webhook_url is not None
-    add_event(conn, row.account_id, row.model_id, "worker.stopped", facts, now_ms, hooked=hooked)

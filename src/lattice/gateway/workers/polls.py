@@ -17,6 +17,7 @@ from lattice.gateway.queries.rows import Leased, QueryRow
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.endings import Endings, release
 from lattice.gateway.workers.link import WorkerLink
+from lattice.gateway.workers.news import tell_active
 from lattice.gateway.workers.rows import WorkerRow, get_worker
 from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway.workers.switchboard import Switchboard
@@ -155,7 +156,9 @@ class Polls:
 def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, slots: int, due: bool, now_ms: int) -> Beat:
     row = link.row
     if due:
-        row = billing.contact(conn, row.id, session, active, now_ms)
+        before, row = row, billing.contact(conn, row.id, session, active, now_ms)
+        if row.state == "active" != before.state:
+            tell_active(conn, row, now_ms)
         if link.leased:
             query_rows.renew(conn, row.id, now_ms)
     if row.state != "active":
