@@ -21,14 +21,31 @@ NAME, ROWS, WIDTH, BEST = "search", 300, 16, 5
 RNG = np.random.default_rng(11)
 VECTORS = RNG.normal(size=(ROWS, WIDTH)) * RNG.uniform(0.1, 10, size=(ROWS, 1))
 OTHERS = RNG.normal(size=(ROWS, WIDTH))
-QUESTIONS = VECTORS[:4] + 0.05 * RNG.normal(size=(4, WIDTH))
+CLEAR = 0.004
+"""How far apart scores must be for the order to be certain: eight times the error of an encrypted one."""
+
+
+def scores(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Cosines, in the clear."""
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(queries @ unit.T / np.linalg.norm(queries, axis=1, keepdims=True))
 
 
 def nearest(rows: np.ndarray, queries: np.ndarray) -> list[list[int]]:
-    """By cosine, in the clear."""
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    order: list[list[int]] = np.argsort(-(queries @ unit.T), axis=1)[:, :BEST].tolist()
+    """The best rows' numbers, best first."""
+    order: list[list[int]] = np.argsort(-scores(rows, queries), axis=1)[:, :BEST].tolist()
     return order
+
+
+def _questions(count: int) -> np.ndarray:
+    """Rows with a little noise, about which both tables are of one mind."""
+    asked = VECTORS + 0.05 * RNG.normal(size=VECTORS.shape)
+    best = [-np.sort(-scores(rows, asked), axis=1)[:, : BEST + 1] for rows in (VECTORS, OTHERS)]
+    clear = np.all([np.diff(each, axis=1).max(axis=1) < -CLEAR for each in best], axis=0)
+    return np.asarray(asked[clear][:count])
+
+
+QUESTIONS = _questions(4)
 
 
 def save_search(folder: Path) -> Path:

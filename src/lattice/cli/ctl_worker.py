@@ -42,7 +42,8 @@ def run(
     cache_gb
         How large the folder may grow.
     memory_gb
-        How much memory decoded keys and databases may take, each at most half of it.
+        How much memory decoded keys and databases may take, each at most half of it; programs, of which there are two
+        while one takes the other's place, come on top.
     watch_parent
         End at once when standard input is closed, as it is when the parent process dies.
     allow_plain_http

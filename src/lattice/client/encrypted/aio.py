@@ -105,8 +105,9 @@ class AsyncQueryClient:
 
         async def ask(batch: Any) -> Answer:
             async with room:
-                asked = await self.encrypt(batch, strict=strict)
-                return await self.decrypt(await self.execute(asked, verify=verify, database=database))
+                plan = self._session.ask(batch, strict=strict, verify=verify, database=database)
+                answer: Answer = await self._driver.run(plan)
+                return answer
 
         parts = batches(self._session.model.view, samples, strict)
         return joined(await asyncio.gather(*(ask(part) for part in parts)))
@@ -122,9 +123,7 @@ class AsyncQueryClient:
 
     async def close(self) -> None:
         """Wipe the secret from memory and close the connections that this client opened."""
-        if self._session.keys is not None:
-            self._session.keys.secret.wipe()
-            self._session.keys = None
+        self._session.close()
         if self._owned:
             await self._http.aclose()
 

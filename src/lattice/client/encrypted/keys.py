@@ -58,10 +58,17 @@ def device_name(given: str | None = None) -> str:
 
 
 def ensure(session: Session, progress: Progress = silent, *, replace: bool = False) -> Plan[Keys]:
-    """Keys that the gateway has and whose secret is here."""
-    if session.keys is not None and not replace:
-        return session.keys
+    """Keys for the version that is queried now."""
     model = yield from session.view()
+    session.keys = yield from keys_of(session, model, progress, replace=replace)
+    return session.keys
+
+
+def keys_of(session: Session, model: ModelView, progress: Progress = silent, *, replace: bool = False) -> Plan[Keys]:
+    """Keys for one version, which the gateway has and whose secret is here; those that differ in weights share them."""
+    known = session.rings.get(model.view.keys_id)
+    if known is not None and not replace:
+        return known
     folder = session.key_folder(model)
     held = yield from compute(folder.lock)
     try:
@@ -70,8 +77,8 @@ def ensure(session: Session, progress: Progress = silent, *, replace: bool = Fal
         listed = yield from session.context.get_json("/evaluation-keys")
         if secret is None or record is None or not registered(record, listed):
             secret, record = yield from _register(session, model, folder, secret, listed, progress)
-        session.keys = _keys(secret, record)
-        return session.keys
+        keys = session.rings[model.view.keys_id] = _keys(secret, record)
+        return keys
     finally:
         folder.unlock(held)
 
@@ -92,14 +99,16 @@ def _register(
 ) -> Plan[tuple[SecretKey, Record]]:
     record = folder.record()
     replaces = None if record is None else record.evaluation_keys or record.replaces
-    _require_room(listed, replaces)
+    _require_room(model.view, listed, replaces)
     if secret is None or not folder.bundle.exists():
         old = secret
         secret = yield from compute(lambda: make_keys(model.view, folder, old, progress, replaces))
     source, memo = FileSource(folder.bundle), Memo(session.folder / "uploads")
     sha256 = yield from compute(source.sha256)
     identity = yield from upload(session.context, "evaluation_keys", source, memo, progress, "upload keys")
-    body = {"upload_id": identity, "device": session.device, "replaces": replaces}
+    body: dict[str, Any] = {"upload_id": identity, "device": session.device, "replaces": replaces}
+    if model.version is not None:
+        body["version"] = model.version
     key = session.context.new_key()
     made = yield from session.context.post_json("/evaluation-keys", body, idempotency_key=key, replay_safe=True)
     record = Record(model.view.keys_id, secret.key_id, str(made["id"]), sha256)
@@ -108,10 +117,11 @@ def _register(
     return secret, record
 
 
-def _require_room(listed: dict[str, Any], replaces: str | None) -> None:
+def _require_room(view: ClientView, listed: dict[str, Any], replaces: str | None) -> None:
     """Nobody should make and send hundreds of megabytes to hear that there is no place for them."""
-    current = [item for item in listed.get("data", []) if item.get("current") and item.get("id") != replaces]
-    if len(current) >= listed.get("most", len(current) + 1):
+    others = [item for item in listed.get("data", []) if item.get("id") != replaces]
+    taken = sum(item.get("keys_id") == view.keys_id for item in others)
+    if taken >= listed.get("most", taken + 1):
         raise LatticeError("too_many_keys")
 
 
@@ -186,7 +196,7 @@ def import_secret(session: Session, data: bytes, passphrase: str, *, replace: bo
         yield from compute(lambda: folder.write_secret(secret))
     finally:
         folder.unlock(held)
-    session.keys = None
+    session.forget_keys()
     if own is not None and own.evaluation_keys not in (None, shared.evaluation_keys):
         yield from _delete_if_there(session, str(own.evaluation_keys))  # nobody has its secret any more
     return (yield from ensure(session)).evaluation_keys
@@ -227,8 +237,7 @@ def list_keys(session: Session) -> Plan[list[dict[str, Any]]]:
 def delete_keys(session: Session, evaluation_keys: str) -> Plan[None]:
     """End a set at the gateway."""
     yield from session.context.delete(f"/evaluation-keys/{path_segment(evaluation_keys)}")
-    if session.keys is not None and session.keys.evaluation_keys == evaluation_keys:
-        session.keys = None
+    session.forget_keys()  # what is left is read from disk again
 
 
 def _delete_if_there(session: Session, evaluation_keys: str) -> Plan[None]:

@@ -103,16 +103,6 @@ def fitting_keys(conn: Connection, model_id: str, user: str, keys_hash: bytes) -
     return [KeysRow(*row) for row in conn.execute(_FITTING, params)]
 
 
-def only_keys(conn: Connection, model_id: str, user: str, keys_hash: bytes) -> KeysRow:
-    """The one set that fits; `keys_missing` where there is none, `keys_ambiguous` where there are several."""
-    found = fitting_keys(conn, model_id, user, keys_hash)
-    if len(found) > 1:
-        raise LatticeError("keys_ambiguous")
-    if not found:
-        raise LatticeError("keys_missing")
-    return found[0]
-
-
 def delete_keys(conn: Connection, model_id: str, user: str, keys_id: str, now_ms: int) -> None:
     """End a set; its bytes go with the next sweep."""
     get_keys(conn, model_id, user, keys_id)

@@ -222,12 +222,13 @@ class NewTokenView(TokenView):
 
 
 class NewKeysBody(Body):
-    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`.
+    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`, for a version or the current one.
 
     `device` is a name for people; `replaces` is the device's earlier set, if it has one.
     """
 
     upload_id: UploadId
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
     device: DeviceName = ""
     replaces: KeysName | None = None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -23,9 +23,10 @@ from lattice.gateway.encrypted.upload_rows import complete_upload
 from lattice.gateway.http.exchange import ClientGone
 from lattice.gateway.queries import desk
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
-from lattice.gateway.queries.desk import Body, Taken, Wanted
+from lattice.gateway.queries.desk import Body, Taken
 from lattice.gateway.queries.rows import QueryRow, cancel_query, get_query, list_queries
 from lattice.gateway.queries.shape import BundleShape
+from lattice.gateway.queries.target import Wanted
 from lattice.gateway.queries.views import (
     DatabaseList,
     DatabaseView,
@@ -57,11 +58,15 @@ def router(gateway: Gateway) -> APIRouter:
         wait: Literal["0", "1"] = "1",
         verify: Literal["1", "2"] = "1",
         database: str | None = None,
+        version: int | None = Query(default=None, ge=1),
     ) -> Response:
-        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again."""
+        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again.
+
+        `version` is the one that the ciphertexts were made for; one that gives the same answers may take its place.
+        """
         begun = time.perf_counter()
         token = await authenticate_token(gateway, request)
-        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database)
+        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database, version=version)
         taken = await counter.take(request, token, wanted)
         body_ms = (time.perf_counter() - begun) * 1000
         if wait == "0":

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, update
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
 from lattice.gateway.encrypted.blobs import BlobStore
+from lattice.gateway.encrypted.version_rows import has_artefact
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
 from lattice.gateway.store.schema import access_tokens
@@ -55,7 +56,7 @@ class Deliveries:
 
     async def require_blob(self, worker: WorkerRow, sha256: bytes) -> None:
         """Raise `not_found` for bytes that are neither its model's nor those of a query that it has leased."""
-        if sha256.hex() == await self._board.artefact(worker.model_id, worker.version):
+        if await self._board.store.read(has_artefact, worker.model_id, sha256):
             return
         link = self._board.links.get(worker.id)
         for each in link.leased.values() if link is not None else ():

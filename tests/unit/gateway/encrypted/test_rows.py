@@ -127,11 +127,10 @@ async def test_each_device_has_a_set_and_replaces_only_its_own(store: Store) -> 
     assert await register("alice", b"1", replaces=bobs.id) == first  # another's set is not touched
     listed = await store.read(evaluation_key_rows.list_keys, row.id, "alice")
     assert {found.id: found.device for found in listed} == {each.id: each.device for each in (third, first, other)}
-    with pytest.raises(LatticeError, match="keys_ambiguous"):
-        await store.read(evaluation_key_rows.only_keys, row.id, "alice", b"k" * 16)
-    assert await store.read(evaluation_key_rows.only_keys, row.id, "bob", b"k" * 16) == bobs
-    with pytest.raises(LatticeError, match="keys_missing"):
-        await store.read(evaluation_key_rows.only_keys, row.id, "bob", b"x" * 16)
+    fitting = evaluation_key_rows.fitting_keys
+    assert await store.read(fitting, row.id, "alice", b"k" * 16) == [third, first]
+    assert await store.read(fitting, row.id, "bob", b"k" * 16) == [bobs]
+    assert await store.read(fitting, row.id, "bob", b"x" * 16) == []
     hashes = [b"1" * 32, b"2" * 32, b"3" * 32]
     assert await store.read(references.unused, hashes) == [b"2" * 32]
     for found, user in ((other, "alice"), (first, "alice"), (bobs, "bob")):
