@@ -21,10 +21,10 @@ from lattice.gateway.encrypted.access import authenticate_token, body_pieces
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import complete_upload
 from lattice.gateway.http.exchange import ClientGone
-from lattice.gateway.queries import desk
+from lattice.gateway.queries import desk, spending
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
 from lattice.gateway.queries.desk import Body, Taken
-from lattice.gateway.queries.rows import QueryRow, cancel_query, get_query, list_queries
+from lattice.gateway.queries.rows import QueryRow, get_query, list_queries
 from lattice.gateway.queries.shape import BundleShape
 from lattice.gateway.queries.target import Wanted
 from lattice.gateway.queries.views import (
@@ -157,7 +157,7 @@ class QueryCounter:
     async def cancel(self, query_id: str, token_id: str) -> QueryRow:
         """End it and tell whoever works on it."""
         gateway = self._gateway
-        row = await gateway.store.write(cancel_query, query_id, token_id, gateway.clock.now_ms())
+        row = await gateway.store.write(spending.cancel, query_id, token_id, gateway.clock.now_ms())
         gateway.workers.service.switchboard.cancel(row)
         return row
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_databases, encrypted_queries, evaluation_keys
+from lattice.gateway.store.schema import access_tokens, encrypted_databases, encrypted_queries, evaluation_keys
 
 State = Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]
 EndState = Literal["completed", "failed", "cancelled", "expired"]
@@ -44,6 +44,10 @@ _QUEUED = (
     .order_by(_c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
+)
+_SPENT = select(access_tokens.c.id).where(
+    access_tokens.c.id.in_(bindparam("tokens", expanding=True)),
+    access_tokens.c.spent_micro >= access_tokens.c.budget_micro,  # never true where there is no budget
 )
 _RENEW = (
     update(encrypted_queries)
@@ -164,21 +168,38 @@ class Leased(msgspec.Struct, frozen=True):
 def lease(
     conn: Connection, worker_id: str, model_id: str, version: int, most: int, cached: frozenset[str], now_ms: int
 ) -> list[Leased]:
-    """Lease up to `most` queued queries, oldest first; among the next few, those whose keys the worker has ready."""
-    if most <= 0:
-        return []
-    params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * most}
-    found = [QueryRow(*row) for row in conn.execute(_QUEUED, params)]
-    if not found:
-        return []
+    """Lease up to `most` queued queries, oldest first; among the next few, those whose keys the worker has ready.
+
+    What cannot run any more ends here: its keys or its database are gone, or its token has reached its budget. So a
+    budget is exceeded by what is running at that moment and nothing else, however much is queued.
+    """
+    leased: list[Leased] = []
+    while most > 0 and not leased:
+        params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * most}
+        found = [QueryRow(*row) for row in conn.execute(_QUEUED, params)]
+        if not found:
+            break
+        leased = _lease_some(conn, found, worker_id, most, cached, now_ms)
+    return leased
+
+
+def _lease_some(
+    conn: Connection, found: list[QueryRow], worker_id: str, most: int, cached: frozenset[str], now_ms: int
+) -> list[Leased]:
+    """Lease or end the first of them."""
     keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id for row in found})
     bases = _hashes(conn, encrypted_databases, {row.database_id for row in found if row.database_id})
+    spent = set(conn.execute(_SPENT, {"tokens": list({row.token_id for row in found})}).scalars())
     oldest, rest = found[:1], found[1:]
     rest.sort(key=lambda row: keys.get(row.evaluation_key_id, b"").hex() not in cached)
-    leased = []
-    for row in (oldest + rest)[:most]:
+    leased: list[Leased] = []
+    for row in oldest + rest:
         database = bases.get(row.database_id) if row.database_id else None
-        if row.evaluation_key_id not in keys:
+        if len(leased) == most:
+            break
+        if row.token_id in spent:
+            end_query(conn, row, "failed", "budget_reached", now_ms)
+        elif row.evaluation_key_id not in keys:
             end_query(conn, row, "failed", "keys_missing", now_ms)
         elif row.database_id and database is None:
             end_query(conn, row, "failed", "database_missing", now_ms)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
 from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.encrypted.version_rows import has_artefact
 from lattice.gateway.queries import rows as query_rows
+from lattice.gateway.queries import spending
 from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
-from lattice.gateway.store.schema import access_tokens
-from lattice.gateway.workers import slices
 from lattice.gateway.workers.rows import WorkerRow
 from lattice.gateway.workers.switchboard import Switchboard
 from lattice.sealing.worker_receipt import read_worker_receipt
@@ -86,15 +85,5 @@ def _deliver(conn: Connection, given: Delivery, micro_per_second: int, now_ms: i
     before = query_rows.find_query(conn, given.query_id)
     row = query_rows.deliver(conn, given, now_ms)
     if before is not None and before.state == "in_flight":
-        # Only for the token's budget: the time itself is the worker's, and has been billed as such.
-        spent = row.measured().get("worker_ms", 0) - before.measured().get("worker_ms", 0)
-        columns = access_tokens.c
-        conn.execute(
-            update(access_tokens)
-            .where(columns.id == row.token_id)
-            .values(
-                spent_micro=columns.spent_micro + slices.cost(spent, micro_per_second),
-                queries=columns.queries + (0 if row.open else 1),
-            )
-        )
+        spending.charge(conn, before, row, micro_per_second)
     return row
