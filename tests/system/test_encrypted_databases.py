@@ -20,7 +20,7 @@ from sqlalchemy import delete
 from lattice.client.encrypted.databases import Pin
 from lattice.client.encrypted.query import QueryClient
 from lattice.core.worker_relay import WorkerWork
-from lattice.gateway.store.schema import uploads
+from lattice.gateway.store.encrypted_schema import uploads
 from lattice.sealing.identity import IdentityKey
 from lattice.sealing.worker_receipt import read_worker_receipt, sign_worker_receipt
 from tests.harness import LiveGateway, running_gateway

@@ -20,7 +20,7 @@ from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.run import Session
 from lattice.gateway.encrypted.event_rows import events_after
 from lattice.gateway.queries.rows import QueryRow
-from lattice.gateway.store.schema import encrypted_queries
+from lattice.gateway.store.encrypted_schema import encrypted_queries
 from tests.harness import LiveGateway, running_gateway
 from tests.support import compiled as tiny
 from tests.support.echo_worker import Deployed

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_models, evaluation_keys
+from lattice.gateway.store.encrypted_schema import encrypted_models, evaluation_keys
 
 MAX_SETS = 8
 """Live sets of one user for one list of keys: one for each device that has a secret of its own."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select,
 
 from lattice.core.clock import DAY_MS
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import model_events
+from lattice.gateway.store.encrypted_schema import model_events
 
 KEEP_MS = 30 * DAY_MS
 

@@ -34,17 +34,22 @@ if TYPE_CHECKING:
 def router(gateway: Gateway) -> APIRouter:
     """The model routes."""
     api = APIRouter(tags=["encrypted models"])
-    provider = caller(gateway, Scope.MODELS_MANAGE)
-    box, private = gateway.encrypted.box, gateway.settings.webhook_private_addresses
+    _add_making(api, gateway)
+    _add_reading(api, gateway)
+    _add_changing(api, gateway)
+    return api
+
+
+def _add_making(api: APIRouter, gateway: Gateway) -> None:
+    provider, hooks = caller(gateway, Scope.MODELS_MANAGE), Hooks(gateway)
 
     @api.post("/v1/encrypted-models", status_code=201, response_model=ModelWithSecretView)
     async def make_model(request: Request, body: NewModelBody, key: KeyRecord = Depends(provider)) -> Response:
         """Make a model without a version. With a `webhook_url` the answer holds the secret that signs its webhooks."""
-        if body.webhook_url is not None:
-            check_url(body.webhook_url, private)
+        hooks.check(body.webhook_url)
 
         def act(conn: Connection, _: str | None) -> bytes:
-            secret = None if body.webhook_url is None else new_secret(SecretPrefix.WEBHOOK)
+            secret, sealed = hooks.new_secret(body.webhook_url)
             new = NewModel(
                 account_id=key.account_id,
                 name=body.name,
@@ -52,12 +57,16 @@ def router(gateway: Gateway) -> APIRouter:
                 weights_exposure=body.weights_exposure,
                 settings=body.settings.model_dump_json(),
                 webhook_url=body.webhook_url,
-                webhook_secret=None if secret is None else box.seal(secret, "webhook"),
+                webhook_secret=sealed,
             )
             view = _view(conn, create_model(conn, new, gateway.clock.now_ms()))
             return ModelWithSecretView(**view.model_dump(), webhook_secret=secret).model_dump_json().encode()
 
         return await create(gateway, request, key, act)
+
+
+def _add_reading(api: APIRouter, gateway: Gateway) -> None:
+    provider = caller(gateway, Scope.MODELS_MANAGE)
 
     @api.get("/v1/encrypted-models")
     async def read_models(
@@ -80,6 +89,10 @@ def router(gateway: Gateway) -> APIRouter:
         """One model."""
         return await gateway.store.read(lambda conn: _view(conn, get_model(conn, key.account_id, model_id)))
 
+
+def _add_changing(api: APIRouter, gateway: Gateway) -> None:
+    provider, hooks = caller(gateway, Scope.MODELS_MANAGE), Hooks(gateway)
+
     @api.patch("/v1/encrypted-models/{model_id}", response_model=ModelWithSecretView)
     async def patch_model(model_id: str, body: ChangedModelBody, key: KeyRecord = Depends(provider)) -> Response:
         """Change what is named. A new `webhook_url` comes with a new secret, shown this once."""
@@ -90,10 +103,8 @@ def router(gateway: Gateway) -> APIRouter:
             changes["settings"] = body.settings.model_dump_json()
         secret = None
         if "webhook_url" in changes:
-            if body.webhook_url is not None:
-                check_url(body.webhook_url, private)
-                secret = new_secret(SecretPrefix.WEBHOOK)
-            changes["webhook_secret"] = None if secret is None else box.seal(secret, "webhook")
+            hooks.check(body.webhook_url)
+            secret, changes["webhook_secret"] = hooks.new_secret(body.webhook_url)
 
         def write(conn: Connection) -> ModelView:
             return _view(conn, change_model(conn, key.account_id, model_id, changes))
@@ -108,7 +119,24 @@ def router(gateway: Gateway) -> APIRouter:
         gateway.encrypted.tokens.clear()
         return Response(status_code=204)
 
-    return api
+
+class Hooks:
+    """Webhook addresses that are allowed, and the secrets that sign what is sent there."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._box, self._private = gateway.encrypted.box, gateway.settings.webhook_private_addresses
+
+    def check(self, url: str | None) -> None:
+        """Raise `invalid_request` for an address that is not to be called."""
+        if url is not None:
+            check_url(url, self._private)
+
+    def new_secret(self, url: str | None) -> tuple[str | None, bytes | None]:
+        """A fresh secret and the same sealed, where there is an address."""
+        if url is None:
+            return None, None
+        secret = new_secret(SecretPrefix.WEBHOOK)
+        return secret, self._box.seal(secret, "webhook")
 
 
 def _view(conn: Connection, row: ModelRow) -> ModelView:

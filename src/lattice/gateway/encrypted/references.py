@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, select
 
-from lattice.gateway.store.schema import (
+from lattice.gateway.store.encrypted_schema import (
     encrypted_databases,
     encrypted_models,
     encrypted_queries,

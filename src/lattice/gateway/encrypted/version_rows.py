@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from lattice.core.errors import LatticeError
 from lattice.gateway.encrypted.event_rows import add_event
 from lattice.gateway.encrypted.model_rows import ModelRow
-from lattice.gateway.store.schema import encrypted_models, model_versions
+from lattice.gateway.store.encrypted_schema import encrypted_models, model_versions
 
 SourceKind = Literal["artefact", "onnx"]
 VersionState = Literal["uploaded", "compiling", "ready", "failed"]

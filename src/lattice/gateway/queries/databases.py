@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
 from lattice.gateway.queries.rows import QueryRow, end_waiting_for
-from lattice.gateway.store.schema import encrypted_databases
+from lattice.gateway.store.encrypted_schema import encrypted_databases
 
 MAX_DATABASES = 100
 

@@ -12,7 +12,7 @@ from lattice.gateway.encrypted.version_rows import lock_versions
 from lattice.gateway.idempotency import Guard
 from lattice.gateway.queries.rows import NewQuery, QueryRow, add_query, get_query, open_of_token
 from lattice.gateway.queries.target import Target, Wanted, choose
-from lattice.gateway.store.schema import access_tokens, encrypted_databases
+from lattice.gateway.store.encrypted_schema import access_tokens, encrypted_databases
 
 MAX_OPEN = 256
 """Queries of one token that have not ended."""

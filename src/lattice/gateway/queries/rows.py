@@ -14,7 +14,12 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import access_tokens, encrypted_databases, encrypted_queries, evaluation_keys
+from lattice.gateway.store.encrypted_schema import (
+    access_tokens,
+    encrypted_databases,
+    encrypted_queries,
+    evaluation_keys,
+)
 
 State = Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]
 EndState = Literal["completed", "failed", "cancelled", "expired"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, update
 
 from lattice.gateway.queries.rows import QueryRow, cancel_query, find_query
-from lattice.gateway.store.schema import access_tokens
+from lattice.gateway.store.encrypted_schema import access_tokens
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.rows import find_worker
 

@@ -16,7 +16,7 @@ from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, fitting_keys,
 from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.version_rows import VersionRow, get_version
-from lattice.gateway.store.schema import hardware_classes
+from lattice.gateway.store.encrypted_schema import hardware_classes
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.rows import lately_exhausted
 from lattice.gateway.workers.scaling import read_scaling

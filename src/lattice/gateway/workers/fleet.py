@@ -19,7 +19,7 @@ from lattice.gateway.encrypted.version_rows import ready_version, require_ready
 from lattice.gateway.identity.pepper import Pepper
 from lattice.gateway.queries.rows import waiting
 from lattice.gateway.store.database import Store
-from lattice.gateway.store.schema import encrypted_models
+from lattice.gateway.store.encrypted_schema import encrypted_models
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.drivers import FleetDriver, Launch
 from lattice.gateway.workers.hardware import HardwareClass, find_class

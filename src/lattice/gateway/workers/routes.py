@@ -19,7 +19,8 @@ from lattice.gateway.encrypted.model_rows import get_model
 from lattice.gateway.identity import KeyRecord, Scope
 from lattice.gateway.ledger import credits
 from lattice.gateway.ledger.postings import GRANTS, REVENUE
-from lattice.gateway.store.schema import entries, workers
+from lattice.gateway.store.encrypted_schema import workers
+from lattice.gateway.store.schema import entries
 from lattice.gateway.workers.fleet import Started
 from lattice.gateway.workers.hardware import HardwareClass, find_class, list_classes, put_class
 from lattice.gateway.workers.payments import TopUp

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import workers
+from lattice.gateway.store.encrypted_schema import workers
 
 State = Literal["starting", "active", "stopping", "stopped"]
 Reason = Literal["requested", "credits_exhausted", "idle", "failed"]
