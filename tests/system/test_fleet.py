@@ -14,8 +14,8 @@ import pytest
 from lattice.gateway.workers import fleet as fleet_module
 from lattice.gateway.workers.drivers import CREDENTIAL, LocalProcesses
 from tests.callers import fund
-from tests.harness import LiveGateway
-from tests.support.echo_worker import Deployed
+from tests.harness import LiveGateway, RelayRefused
+from tests.support.echo_worker import Deployed, EchoWorker
 
 ORPHAN = """
 import asyncio, sys
@@ -111,13 +111,14 @@ class Recorded:
     def alive(self, worker_id: str) -> bool:
         return True
 
+    async def resume(self) -> None:
+        return
+
     async def close(self) -> None:
         return
 
 
 async def test_the_first_query_starts_a_worker_and_a_long_queue_more(live: LiveGateway) -> None:
-    from tests.support.echo_worker import EchoWorker
-
     await fund(live, 10_000_000)
     deployed = await Deployed(live).deploy(autostart=True, max_workers=2, hardware_class="small", idle_seconds=10)
     driver = live.gateway.workers.fleet._driver = Recorded()
@@ -153,3 +154,27 @@ async def test_a_repeated_start_starts_once(deployed: Deployed) -> None:
     assert answers[0] == answers[1]
     assert answers[0][0] == 201
     assert len(driver.started) == 1
+
+
+async def test_the_goodbye_of_a_last_life_does_not_end_the_worker_that_is_started_again(deployed: Deployed) -> None:
+    """A pod survives its gateway. Told to end by the next one, it says so with a credential that is void by then."""
+    fleet = deployed.live.gateway.workers.fleet
+    first = fleet._driver = Recorded()
+    (made,) = await deployed.start("small")
+    worker = EchoWorker(deployed.live, made["id"], first.started[0].credential)
+    await worker.activate()
+
+    class Left(Recorded):
+        async def resume(self) -> None:
+            with pytest.raises(RelayRefused, match="invalid_credential"):
+                await worker.poll(ending=True)
+
+    later = fleet._driver = Left()
+    fleet._launched.clear()
+    await fleet.resume()
+    row = (await deployed.live.call("GET", f"/v1/workers/{made['id']}"))[1]
+    assert (row["state"], row["restarts"], [launch.worker_id for launch in later.started]) == (
+        "starting",
+        1,
+        [worker.id],
+    )

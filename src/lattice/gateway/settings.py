@@ -44,6 +44,11 @@ class GatewaySettings(BaseSettings):
     )
     max_query_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="Largest encrypted query.")
     query_retention_hours: float = Field(24.0, gt=0, description="How long an encrypted query's result is kept.")
+    kubernetes_config: str = Field(
+        "", description="Kubeconfig file, or `in-cluster`, for workers of kind `kubernetes`; empty allows none."
+    )
+    kubernetes_namespace: str = Field("", description="Namespace of workers' pods; empty means that of the access.")
+    kubernetes_gateway_url: str = Field("", description="Origin under which pods reach this gateway, where it differs.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_json: bool = Field(True, description="Structured logs as JSON lines; false for people.")
 

@@ -26,6 +26,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     cores: int
     memory_mib: int
+    model: str = ""
     driver: str = "{}"
 
     def __repr__(self) -> str:
@@ -45,6 +46,10 @@ class FleetDriver(Protocol):
 
     def alive(self, worker_id: str) -> bool:
         """Whether it runs, as far as the driver can see."""
+        ...
+
+    async def resume(self) -> None:
+        """The gateway begins: end what an earlier process of it left running."""
         ...
 
     async def close(self) -> None:
@@ -96,6 +101,9 @@ class LocalProcesses:
         """Whether the process runs."""
         process = self._children.get(worker_id)
         return process is not None and process.returncode is None
+
+    async def resume(self) -> None:
+        """Nothing is left: the pipe ended every child with its parent."""
 
     async def close(self) -> None:
         """End every child; closing its pipe is enough, and a signal is for one that does not look."""

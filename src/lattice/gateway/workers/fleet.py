@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -73,6 +73,7 @@ class Fleet:
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self.wake = asyncio.Event()
+        self.on_renewed: list[Callable[[], None]] = []
         service.endings.on_stopped.append(self._on_stopped)
 
     # --- starting ------------------------------------------------------------------------------------------
@@ -126,6 +127,7 @@ class Fleet:
             gateway=self._origin,
             cores=chosen.cores,
             memory_mib=chosen.memory_mib,
+            model=row.model_id,
             driver=chosen.driver,
         )
         try:
@@ -157,18 +159,26 @@ class Fleet:
         _log.warning("worker_lost", worker=worker_id, restarts=row.restarts)
         row = await self._service.endings.lost(worker_id)
         await asyncio.sleep(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (row.restarts - 1)))
-        await self._relaunch(worker_id)
+        renewed = await self._renew(worker_id)
+        if renewed.row.open:
+            await self.launch(renewed)
 
-    async def _relaunch(self, worker_id: str) -> None:
+    async def _renew(self, worker_id: str) -> Started:
+        """From now on nobody with the credential before speaks for the worker."""
         secret = new_secret(SecretPrefix.RUNTIME_CREDENTIAL)
         row = await self._store.write(_renew_credential, worker_id, self._pepper.hash(secret))
-        if row.open:
-            await self.launch(Started(row, secret))
+        for told in self.on_renewed:
+            told()
+        return Started(row, secret)
 
     # --- what runs by itself -------------------------------------------------------------------------------
 
     async def resume(self) -> None:
-        """At the start: this gateway's workers died with it. They are settled as seen and started again."""
+        """At the start: this gateway's workers died with it. They are settled as seen and started again.
+
+        One in a pod may live on. It loses its credential before it is told to end, else its goodbye would end the row.
+        """
+        renewed = []
         for row in await self._store.read(open_workers, gateway_id=self._gateway_id):
             if row.hardware_class == OWN:
                 continue
@@ -176,7 +186,11 @@ class Fleet:
                 await self._service.endings.end(row.id, "failed")
             else:
                 await self._service.endings.lost(row.id)
-                await self._relaunch(row.id)
+                renewed.append(await self._renew(row.id))
+        await self._driver.resume()
+        for started in renewed:
+            if started.row.open:
+                await self.launch(started)
 
     async def run_forever(self) -> None:
         """Look after everything once a second, and at once where a query waits for its first worker."""

@@ -15,7 +15,7 @@ from lattice.gateway.settings import GatewaySettings
 from lattice.gateway.store.database import Store
 from lattice.gateway.workers.clock import SteadyClock
 from lattice.gateway.workers.credentials import WorkerCredentials
-from lattice.gateway.workers.drivers import FleetDriver, LocalProcesses
+from lattice.gateway.workers.driver_choice import open_drivers
 from lattice.gateway.workers.fleet import Fleet
 from lattice.gateway.workers.payments import AdminGrants, PaymentAdapter
 from lattice.gateway.workers.rows import WorkerRow
@@ -35,7 +35,6 @@ class WorkerPlatform:
         blobs: BlobStore,
         events: EventHub,
         webhooks: Webhooks,
-        driver: FleetDriver | None = None,
     ) -> None:
         self._store, self._clock = store, clock
         self._keep_ms = int(settings.query_retention_hours * HOUR_MS)
@@ -44,8 +43,9 @@ class WorkerPlatform:
         self.board = QueryBoard(store)
         self.credentials = WorkerCredentials(store, pepper, steady)
         self.service = WorkerService(store, blobs, steady, self.board, lambda model: blinding_secret(pepper, model))
-        self.driver = driver or LocalProcesses(settings.data_dir / "workers")
+        self.driver = open_drivers(settings, gateway_id)
         self.fleet = Fleet(store, pepper, steady, gateway_id, self.service, self.driver, settings.origin)
+        self.fleet.on_renewed.append(self.credentials.forget)
         self.payments: PaymentAdapter = AdminGrants()
         self.service.endings.on_stopped.append(self._stopped)
 

@@ -149,6 +149,7 @@ def _hardware(gateway: Gateway) -> APIRouter:
         if not 1 <= len(name) <= 100 or not name.isprintable():
             raise LatticeError("invalid_request", "A class's name has 1 to 100 printable characters.")
         driver = msgspec.json.encode(body.driver).decode()
+        gateway.workers.driver.require(driver)
         given = HardwareClass(name, body.micro_per_second, body.cores, body.memory_mib, driver)
         await gateway.store.write(put_class, given)
         return HardwareView.of(await gateway.store.read(find_class, name))
