@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from lattice.client import compute, management, records, results, stream, transport
-from lattice.client.encrypted import provider, query
+from lattice.client.encrypted import databases, keys, provider, query
 from lattice.client.encrypted import results as encrypted
 from lattice.core import errors
 from scripts.pages.markdown import heading, one_line
@@ -17,7 +17,9 @@ SHOWN: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (compute, ("ComputeClient",)),
     (management, ("ManagementClient",)),
     (provider, ("Provider", "Tokens", "Workers")),
-    (query, ("QueryClient", "Keys")),
+    (query, ("QueryClient",)),
+    (keys, ("DeviceKeys",)),
+    (databases, ("Databases",)),
     (encrypted, ("EncryptedQuery", "EncryptedResult")),
     (transport, ("SealedTransport", "AsyncSealedTransport")),
     (results, ("ChatResult", "EmbeddingsResult", "Delta", "VerifiedReceipt", "Provenance")),

@@ -17,7 +17,8 @@ from lattice.gateway.ledger import Grant
 from lattice.gateway.runtimes.rows import create_runtime, get_runtime, set_verified
 from lattice.gateway.store import Store
 from lattice.gateway.store.engines import parse_url, writer_engine
-from lattice.gateway.store.schema import accounts, metadata
+from lattice.gateway.store.schema import accounts
+from lattice.gateway.store.tables import metadata
 from tests.support.databases import KINDS, fresh_database
 from tests.support.ledger import NOW, account, admission, ending, settlement
 

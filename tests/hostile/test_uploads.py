@@ -214,7 +214,7 @@ async def test_bytes_that_nobody_names_are_swept_and_used_ones_stay(live: LiveGa
     assert await live.gateway.encrypted.sweep(-1) == 0  # complete uploads may still be used
 
     def forget(conn: object) -> None:
-        from lattice.gateway.store.schema import uploads
+        from lattice.gateway.store.encrypted_schema import uploads
 
         conn.execute(uploads.delete())  # type: ignore[attr-defined]
 

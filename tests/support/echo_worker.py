@@ -259,3 +259,26 @@ class EchoWorker:
         url = f"{self.live.url}/v1/relay/worker/{path}"
         async with self.live.http.request(method, url, data=body, headers=sent) as response:
             return response.status, await response.read()
+
+
+async def priced_worker(deployed: Deployed, hardware_class: str) -> EchoWorker:
+    """A worker that costs something, played by the test instead of a process."""
+    started = []
+
+    class Driver:
+        async def start(self, launch, on_exit) -> None:  # type: ignore[no-untyped-def]
+            started.append(launch)
+
+        async def stop(self, worker_id: str) -> None: ...
+
+        def alive(self, worker_id: str) -> bool:
+            return True
+
+        async def close(self) -> None: ...
+
+    deployed.live.gateway.workers.fleet._driver = Driver()
+    (made,) = await deployed.start(hardware_class)
+    assert made["credential"] is None
+    worker = EchoWorker(deployed.live, made["id"], started[0].credential)
+    await worker.activate()
+    return worker

@@ -13,7 +13,7 @@ from lattice.core.ids import Prefix, new_id
 from lattice.gateway.identity import AccountRow, create_account
 from lattice.gateway.ledger import Admission, Ending, Grant, Settlement, grant
 from lattice.gateway.store.engines import writer_engine
-from lattice.gateway.store.schema import metadata
+from lattice.gateway.store.tables import metadata
 
 NOW = 1_767_225_600_000
 

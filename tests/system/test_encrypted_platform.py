@@ -70,7 +70,9 @@ async def test_keys_stay_valid_when_only_weights_change(live: LiveGateway) -> No
     opened = await user.ok("GET", "/v1/encrypted-model")
     assert (opened["version"], opened["evaluation_keys"]) == (2, keys["id"])
     replaced = await user.upload("evaluation_keys", key_bundle(1))
-    new = await user.ok("POST", "/v1/evaluation-keys", {"upload_id": replaced})
+    body = {"upload_id": replaced, "device": "phone", "replaces": keys["id"]}
+    new = await user.ok("POST", "/v1/evaluation-keys", body)
+    assert new["device"] == "phone"
     assert [row["id"] for row in (await user.ok("GET", "/v1/evaluation-keys"))["data"]] == [new["id"]]
     status, _ = await user.call("DELETE", f"/v1/evaluation-keys/{new['id']}")
     assert status == 204

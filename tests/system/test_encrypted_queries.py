@@ -13,7 +13,7 @@ from lattice.core.worker_relay import RECEIPT_HEADER
 from lattice.sealing.worker_receipt import read_worker_receipt
 from tests.callers import balance, fund
 from tests.harness import LiveGateway
-from tests.support.echo_worker import QUERIES, Deployed, EchoWorker, bundle
+from tests.support.echo_worker import QUERIES, Deployed, EchoWorker, bundle, priced_worker
 
 
 @pytest.fixture
@@ -181,29 +181,6 @@ async def test_a_token_reaches_its_budget(deployed: Deployed) -> None:
     assert (await asking)[0] == 200
     status, body, _ = await deployed.query(token=token)
     assert (status, msgspec.json.decode(body)["error"]) == (402, "budget_reached")
-
-
-async def priced_worker(deployed: Deployed, hardware_class: str) -> EchoWorker:
-    """A worker that costs something, played by the test instead of a process."""
-    started = []
-
-    class Driver:
-        async def start(self, launch, on_exit) -> None:  # type: ignore[no-untyped-def]
-            started.append(launch)
-
-        async def stop(self, worker_id: str) -> None: ...
-
-        def alive(self, worker_id: str) -> bool:
-            return True
-
-        async def close(self) -> None: ...
-
-    deployed.live.gateway.workers.fleet._driver = Driver()
-    (made,) = await deployed.start(hardware_class)
-    assert made["credential"] is None
-    worker = EchoWorker(deployed.live, made["id"], started[0].credential)
-    await worker.activate()
-    return worker
 
 
 async def test_time_is_billed_from_the_first_active_poll_to_the_goodbye(deployed: Deployed) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from lattice.fhe import artefact
+from lattice.fhe.compiler.client_part import ClientPart
+from lattice.fhe.compiler.packing.similarity import compile_encrypted_similarity
 from lattice.fhe.run import Session, client_keys, decrypt, encrypt
 from lattice.fhe.serialise.bundle import read_bundle, write_bundle
 from lattice.fhe.serialise.ciphertexts import decode_ciphertext, encode_ciphertext
@@ -48,7 +50,7 @@ def query() -> bytes:
 @asynccontextmanager
 async def worker(gateway: WorkerGateway, folder: Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """`lattice-ctl worker run` with a pipe from its parent; never outlives the block."""
-    gateway.artefact = gateway.put(artefact_bytes(folder))
+    gateway.artefact = gateway.artefact or gateway.put(artefact_bytes(folder))
     command = [sys.executable, "-m", "lattice.cli.ctl", "worker", "run", "--gateway", gateway.url]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -99,6 +101,36 @@ async def test_answers_are_right_receipted_and_the_same_every_time(tmp_path: Pat
         log = (await process.stderr.read()).decode()
         assert "worker.ended" in log
         assert CREDENTIAL not in log
+
+
+async def test_a_database_is_fetched_once_and_named_in_every_receipt(tmp_path: Path) -> None:
+    search = compile_encrypted_similarity(20, 4).compiled
+    keys = client_keys(search)
+    artefact.save(search, tmp_path / "search")
+    assert search.database is not None
+
+    def sealed(part: ClientPart, samples: np.ndarray) -> bytes:
+        made = encrypt(part, search.params, keys.secret, samples)
+        return write_bundle([encode_ciphertext(each, search.params) for each in made])
+
+    rows, question = np.random.default_rng(3).normal(size=(20, 4)), sealed(search.client, SAMPLES[:1])
+    bundle = write_bundle([encode_public_key(keys.public, search.params), encode_evaluation_keys(keys.evaluation)])
+    async with worker_gateway() as gateway:
+        gateway.artefact = gateway.put((tmp_path / "search").read_bytes())
+        database = gateway.put(sealed(search.database, rows))
+        async with worker(gateway, tmp_path):
+            await active(gateway)
+            asked = [gateway.lease(number, bundle, question, database=database) for number in range(3)]
+            await gateway.until(lambda: len(gateway.results) == 3)
+            for query_id in asked:
+                assert read_worker_receipt(gateway.results[query_id][1]).database == database
+            assert gateway.downloads.count(database) == 1
+            damaged = gateway.put(gateway.blobs[database][:-1])
+            gateway.lease(7, bundle, question, database=damaged)
+            gateway.lease(8, bundle, question)
+            await gateway.until(lambda: len(gateway.failed) == 2)
+            codes = {name: failed.code for name, failed in gateway.failed.items()}
+            assert codes == {"qry_7": "blob_invalid", "qry_8": "circuit_invalid"}
 
 
 async def test_bad_keys_and_ciphertexts_fail_with_their_code_and_the_worker_lives_on(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ THIRD_PARTY = {
 }
 
 LAZY = {
+    ("client", "keyring"): "only whoever keeps keys in the system's keyring needs it (extra `keyring`)",
     ("fhe", "onnx"): "only whoever converts a model needs it (extra `convert`)",
     ("fhe", "torch"): "only whoever converts a PyTorch module needs it (extra `torch`)",
 }

@@ -36,13 +36,14 @@ def run(
     gateway
         The gateway's address; LATTICE_BASE_URL, or http://127.0.0.1:8787, otherwise.
     cache
-        A folder for programs and keys; one of the user's cache otherwise.
+        A folder for programs, keys and databases; one of the user's cache otherwise.
     concurrency
         How many queries to evaluate at once; 0 means one for each core.
     cache_gb
         How large the folder may grow.
     memory_gb
-        How much memory decoded keys may take.
+        How much memory decoded keys and databases may take, each at most half of it; programs, of which there are two
+        while one takes the other's place, come on top.
     watch_parent
         End at once when standard input is closed, as it is when the parent process dies.
     allow_plain_http

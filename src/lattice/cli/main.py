@@ -27,9 +27,11 @@ prices = App(name="prices", help="The catalogue of hosted models and its prices,
 models = App(name="models", help="Models that run on encrypted data: check, compile, try out, deploy.")
 tokens = App(name="tokens", help="Access tokens, with which end users query an encrypted model.")
 workers = App(name="workers", help="Machines that evaluate encrypted models.")
+query_keys = App(name="query-keys", help="An end user's keys for an encrypted model, by device.")
+databases = App(name="databases", help="Rows that an end user encrypts and uploads once, to search in.")
 
 runtimes.command(hosted)
-for group in (keys, runtimes, credits_, prices, models, tokens, workers):
+for group in (keys, runtimes, credits_, prices, models, tokens, workers, query_keys, databases):
     app.command(group)
 
 _COMMANDS = (
@@ -233,6 +235,71 @@ _COMMANDS = (
         "query:query",
         "Ask an encrypted model about the samples of a file.",
         "lattice query test.npz --count 5",
+    ),
+    (
+        query_keys,
+        "make",
+        "query_keys:make",
+        "Make this device's keys and upload those that are public.",
+        "lattice query-keys make",
+    ),
+    (query_keys, "list", "query_keys:list_", "List the user's keys by device.", "lattice query-keys list"),
+    (
+        query_keys,
+        "delete",
+        "query_keys:delete",
+        "Delete a set of evaluation keys.",
+        "lattice query-keys delete evk_01kb…",
+    ),
+    (
+        query_keys,
+        "export",
+        "query_keys:export",
+        "Write this device's secret to a file, sealed, for another device.",
+        "lattice query-keys export laptop.key",
+    ),
+    (
+        query_keys,
+        "import",
+        "query_keys:import_",
+        "Take the secret that another device exported.",
+        "lattice query-keys import laptop.key",
+    ),
+    (
+        databases,
+        "upload",
+        "databases:upload",
+        "Encrypt rows and upload them, once.",
+        "lattice databases upload rows.npy",
+    ),
+    (databases, "list", "databases:list_", "List the user's encrypted databases.", "lattice databases list"),
+    (
+        databases,
+        "show",
+        "databases:show_",
+        "Show the hash of a database that this device uploaded.",
+        "lattice databases show edb_01kb…",
+    ),
+    (
+        databases,
+        "pin",
+        "databases:pin",
+        "Tell this device the hash of a database that another one uploaded.",
+        "lattice databases pin edb_01kb… 9f86d081…",
+    ),
+    (
+        databases,
+        "delete",
+        "databases:delete",
+        "Delete an encrypted database.",
+        "lattice databases delete edb_01kb…",
+    ),
+    (
+        app,
+        "events",
+        "events:events",
+        "Follow what happens to the account's models, workers and credits.",
+        "lattice events --json",
     ),
     (app, "usage", "ledger:usage", "List what was asked, counted and charged.", "lattice usage --limit 50"),
     (app, "ledger", "ledger:ledger", "List the account's ledger postings.", "lattice ledger --work work_01kb…"),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lattice.cli.common import DEFAULT, Common
+from lattice.cli.end_user import DEFAULT, EndUser
 from lattice.cli.model_views import heard, stages
-from lattice.cli.output import reporting, show, table
+from lattice.cli.output import show, table
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-PASSPHRASE = "LATTICE_KEY_PASSPHRASE"  # noqa: S105
 
 
 def query(
@@ -27,8 +23,7 @@ def query(
     strict: Annotated[bool, Parameter(negative=())] = False,
     verify: int = 1,
     database: str | None = None,
-    keys: Path | None = None,
-    common: Common = DEFAULT,
+    user: EndUser = DEFAULT,
 ) -> None:
     """Encrypt samples here, have a worker evaluate the model on them, and decrypt the predictions here.
 
@@ -48,18 +43,14 @@ def query(
     verify
         2: have two workers compute, and compare their results bit for bit.
     database
-        The id of an encrypted database to search in.
-    keys
-        The folder of the keys; the user's own otherwise.
+        The id of an encrypted database to search in, as `lattice databases upload` printed it.
     """
-    with reporting(common.json), stages(common.json) as progress:
+    with user.client() as client, stages(user.json) as progress:
         from lattice.cli.encrypted_models import counted
         from lattice.cli.model_data import read_data
-        from lattice.client.encrypted.query import QueryClient
 
         found = read_data(data, labels).first(count)
-        passphrase = os.environ.get(PASSPHRASE) or None
-        with QueryClient(base_url=common.gateway, folder=keys, passphrase=passphrase) as client, heard() as warnings:
+        with heard() as warnings:
             client.keys.ensure(counted(progress))
             answer = client.query(found.samples, strict=strict, verify=verify, database=database)
         said = {
@@ -68,7 +59,7 @@ def query(
             "truth": None if found.labels is None else found.labels.tolist(),
             "warnings": warnings,
         }
-        show(said, common.json, lambda out: _print(out, said))
+        show(said, user.json, lambda out: _print(out, said))
 
 
 def _print(out: Console, said: dict[str, Any]) -> None:

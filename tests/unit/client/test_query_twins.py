@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from lattice.client.encrypted.aio import AsyncKeys, AsyncQueryClient
-from lattice.client.encrypted.query import Keys, QueryClient
+from lattice.client.encrypted.aio import AsyncQueryClient
+from lattice.client.encrypted.databases import AsyncDatabases, Databases
+from lattice.client.encrypted.keys import AsyncDeviceKeys, DeviceKeys
+from lattice.client.encrypted.query import QueryClient
 
 
 def public(cls: type[Any]) -> dict[str, inspect.Signature]:
@@ -22,6 +24,8 @@ def public(cls: type[Any]) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(QueryClient, AsyncQueryClient), (Keys, AsyncKeys)])
+@pytest.mark.parametrize(
+    ("one", "other"), [(QueryClient, AsyncQueryClient), (DeviceKeys, AsyncDeviceKeys), (Databases, AsyncDatabases)]
+)
 def test_twins(one: type[Any], other: type[Any]) -> None:
     assert public(one) == public(other)

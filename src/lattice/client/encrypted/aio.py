@@ -12,6 +12,8 @@ import httpx2
 
 from lattice.client.construct import http_options
 from lattice.client.drivers import AsyncDriver
+from lattice.client.encrypted.databases import AsyncDatabases, upload_database
+from lattice.client.encrypted.keys import AsyncDeviceKeys
 from lattice.client.encrypted.query import AT_ONCE, new_session
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult
 from lattice.client.encrypted.session import batches, joined
@@ -20,31 +22,6 @@ from lattice.client.settings import path_segment
 
 if TYPE_CHECKING:
     from lattice.fhe.answers import Answer
-
-
-class AsyncKeys:
-    """The user's keys for this model."""
-
-    def __init__(self, client: AsyncQueryClient) -> None:
-        self._client = client
-
-    async def ensure(self, progress: Progress = silent, *, replace: bool = False) -> str:
-        """As `QueryClient.keys.ensure`; `progress` is called from threads too."""
-        client = self._client
-        async with client._lock:
-            return (await client._driver.run(client._session.ensure(progress, replace=replace))).evaluation_keys
-
-    async def list(self) -> list[dict[str, Any]]:
-        """What is registered for this user."""
-        found = await self._client._driver.run(self._client._session.context.get_json("/evaluation-keys"))
-        return list(found.get("data", []))
-
-    async def delete(self, evaluation_keys: str) -> None:
-        """Delete keys at the gateway; the secret stays here."""
-        client = self._client
-        await client._driver.run(client._session.context.delete(f"/evaluation-keys/{path_segment(evaluation_keys)}"))
-        async with client._lock:
-            client._session.keys = None
 
 
 class AsyncQueryClient:
@@ -58,20 +35,32 @@ class AsyncQueryClient:
         folder: Path | None = None,
         passphrase: str | None = None,
         wrapping_key: bytes | None = None,
+        keyring: bool | None = None,
         trust: Collection[bytes] | None = None,
         worker_identities: Collection[str] | None = None,
+        device: str | None = None,
         timeout_s: float | None = None,
         max_retries: int = 2,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         self._session = new_session(
-            token, base_url, folder, passphrase, wrapping_key, trust, worker_identities, timeout_s, max_retries
+            token,
+            base_url,
+            folder,
+            passphrase,
+            wrapping_key,
+            keyring,
+            trust,
+            worker_identities,
+            device,
+            timeout_s,
+            max_retries,
         )
         self._owned = http_client is None
         self._http = http_client or httpx2.AsyncClient(**http_options(self._session.context))
         self._driver = AsyncDriver(self._http)
-        self._lock = asyncio.Lock()
-        self.keys = AsyncKeys(self)
+        self.keys = AsyncDeviceKeys(self._session, self._driver.run)
+        self.databases = AsyncDatabases(self._session, self._driver.run)
 
     async def model(self) -> dict[str, Any]:
         """What the token may query, and which keys that needs."""
@@ -116,8 +105,9 @@ class AsyncQueryClient:
 
         async def ask(batch: Any) -> Answer:
             async with room:
-                asked = await self.encrypt(batch, strict=strict)
-                return await self.decrypt(await self.execute(asked, verify=verify, database=database))
+                plan = self._session.ask(batch, strict=strict, verify=verify, database=database)
+                answer: Answer = await self._driver.run(plan)
+                return answer
 
         parts = batches(self._session.model.view, samples, strict)
         return joined(await asyncio.gather(*(ask(part) for part in parts)))
@@ -125,7 +115,7 @@ class AsyncQueryClient:
     async def upload_database(self, rows: Any, progress: Progress = silent) -> str:
         """Encrypt rows and upload them once; pass the id to `query(…, database=…)`."""
         await self._ready()
-        return await self._driver.run(self._session.upload_database(rows, progress))
+        return await self._driver.run(upload_database(self._session, rows, progress))
 
     async def cancel(self, query_id: str) -> dict[str, Any]:
         """Cancel a query that has not been answered."""
@@ -133,16 +123,14 @@ class AsyncQueryClient:
 
     async def close(self) -> None:
         """Wipe the secret from memory and close the connections that this client opened."""
-        if self._session.keys is not None:
-            self._session.keys.secret.wipe()
-            self._session.keys = None
+        self._session.close()
         if self._owned:
             await self._http.aclose()
 
     async def _ready(self, keys: bool = True) -> None:
         session = self._session
         if session.model is None or (keys and session.keys is None):
-            async with self._lock:
+            async with self._session.turn:
                 await self._driver.run(session.view())
                 if keys:
                     await self._driver.run(session.ensure())

@@ -1,6 +1,7 @@
 """Secret keys on disk: only ever encrypted, in a folder of the user, one for each model line of a gateway.
 
     wrapping.key        32 random bytes, 0600: what seals the secrets where no passphrase and no keyring does
+    keyring.lock        held by whoever makes the keyring's entry
     <digest>/secret.key the secret, sealed (`lattice.fhe.keys.store_format`)
     <digest>/keys.bundle public and evaluation keys until the gateway has them: they are not secret
     <digest>/record.json what was registered
@@ -14,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,23 +29,40 @@ if TYPE_CHECKING:
 
 WRAPPING_BYTES = 32
 _NEW = ".new-"
+STORE_VARIABLE = "LATTICE_KEY_STORE"
+STORES = ("file", "keyring")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What was registered with the gateway. `keys_hash` is the SHA-256 of the uploaded bundle."""
+    """What was registered with the gateway. `keys_hash` is the SHA-256 of the uploaded bundle.
+
+    `replaces` is the set that the next registration ends, where that has not happened yet.
+    """
 
     keys_id: str
     key_id: str
     evaluation_keys: str | None = None
     keys_hash: str | None = None
+    replaces: str | None = None
 
 
 class Wrapping:
-    """How secrets are sealed: a passphrase, a key that was handed in, or the folder's own wrapping key."""
+    """How secrets are sealed: a passphrase, a key that was handed in, one of the system's keyring, or the folder's own.
 
-    def __init__(self, folder: Path, passphrase: str | None = None, wrapping_key: bytes | None = None) -> None:
-        if passphrase is not None and wrapping_key is not None:
-            raise LatticeError("secret_locked", "A secret is sealed by a passphrase or by a wrapping key, not by both.")
+    `keyring` None: as LATTICE_KEY_STORE says.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        passphrase: str | None = None,
+        wrapping_key: bytes | None = None,
+        keyring: bool | None = None,
+    ) -> None:
+        self._keyring = _keyring_wanted() if keyring is None else keyring
+        if [passphrase is not None, wrapping_key is not None, self._keyring].count(True) > 1:
+            message = "A secret is sealed by a passphrase, by a wrapping key or by the keyring's, not by two of them."
+            raise LatticeError("secret_locked", message)
         self._folder, self._passphrase, self._key = folder, passphrase, wrapping_key
 
     def __repr__(self) -> str:
@@ -66,6 +85,11 @@ class Wrapping:
         return store_format.open_with_key(data, self._key or self._own_key())
 
     def _own_key(self) -> bytes:
+        if self._keyring:
+            from lattice.client.encrypted.os_keyring import wrapping_key
+
+            self._key = wrapping_key(self._folder)
+            return self._key
         path = self._folder / "wrapping.key"
         if not path.exists():
             # Linked into place, so that of two processes that start together both use the one that came first.
@@ -88,14 +112,9 @@ class KeyFolder:
 
     def lock(self) -> int:
         """Wait until no other process or thread of the user is at these files; to be given to `unlock`."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        with suppress(ImportError):  # no fcntl on Windows: there the rename alone has to do
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            for left in self.path.glob(f"{_NEW}*"):  # of a process that was killed: only who holds the lock writes
-                left.unlink(missing_ok=True)
+        descriptor = _lock(self.path / "lock")
+        for left in self.path.glob(f"{_NEW}*"):  # of a process that was killed: only who holds the lock writes
+            left.unlink(missing_ok=True)
         return descriptor
 
     @staticmethod
@@ -141,8 +160,39 @@ class KeyFolder:
             self.bundle.unlink()
 
     def _write(self, name: str, data: bytes) -> None:
-        path = self.path / name
-        os.replace(_temporary(path, data), path)
+        write_private(self.path / name, data)
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """A turn that processes and threads of the user take; released when its holder ends, however it does."""
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with suppress(ImportError):  # no fcntl on Windows: there the rename alone has to do
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _keyring_wanted() -> bool:
+    store = os.environ.get(STORE_VARIABLE) or STORES[0]
+    if store not in STORES:
+        raise LatticeError("config_invalid", f"{STORE_VARIABLE} is {' or '.join(STORES)}, nothing else.")
+    return store == "keyring"
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file that only its user may read, whole or not at all."""
+    os.replace(_temporary(path, data), path)
 
 
 def _temporary(path: Path, data: bytes) -> str:

@@ -275,14 +275,22 @@ class Provider:
                 raise LatticeError("model_not_ready", f"Version {number} is {found.get('state')} still.")
             time.sleep(LOOK_S)
 
-    def model_events(self, model: str) -> Iterator[dict[str, Any]]:
-        """Changes of the model's versions as they happen, until the caller stops iterating."""
-        call = Call(
-            "GET",
-            f"{self._context.root}{self._model_path(model)}/events",
-            headers={**self._context.headers, "accept": "text/event-stream"},
-            stream=True,
-        )
+    def model_events(self, model: str, *, after: str | None = None) -> Iterator[dict[str, Any]]:
+        """What happened to a model behind the event `after`, then what happens, until the caller stops iterating."""
+        return self._events(f"{self._model_path(model)}/events", after)
+
+    def account_events(self, *, after: str | None = None) -> Iterator[dict[str, Any]]:
+        """What happened to the account's models, workers and credits behind the event `after`, then what happens.
+
+        Each event has an `id`, by which another call goes on; what a key hears of depends on its scopes.
+        """
+        return self._events("/account/events", after)
+
+    def _events(self, path: str, after: str | None) -> Iterator[dict[str, Any]]:
+        headers = {**self._context.headers, "accept": "text/event-stream"}
+        if after is not None:
+            headers["last-event-id"] = after
+        call = Call("GET", self._context.root + path, headers=headers, stream=True)
         answer = self._run(send(call, self._context.policy))
         reader = SseReader()
         try:

@@ -20,6 +20,8 @@ import httpx2
 
 from lattice.client.construct import http_options, new_context
 from lattice.client.drivers import Driver
+from lattice.client.encrypted.databases import Databases, upload_database
+from lattice.client.encrypted.keys import DeviceKeys
 from lattice.client.encrypted.results import EncryptedQuery, EncryptedResult
 from lattice.client.encrypted.session import Session, batches, joined
 from lattice.client.encrypted.uploads import Progress, silent
@@ -40,8 +42,10 @@ def new_session(
     folder: Path | None,
     passphrase: str | None,
     wrapping_key: bytes | None,
+    keyring: bool | None,
     trust: Collection[bytes] | None,
     worker_identities: Collection[str] | None,
+    device: str | None,
     timeout_s: float | None,
     max_retries: int,
 ) -> Session:
@@ -51,44 +55,17 @@ def new_session(
         raise LatticeError("invalid_credential", f"No access token was given and {TOKEN_VARIABLE} is not set.")
     context = new_context(base_url, secret, None, timeout_s, max_retries, None)
     place = folder or default_store_dir() / "encrypted"
-    return Session(context, place, passphrase, wrapping_key, trust, worker_identities)
-
-
-class Keys:
-    """The user's keys for this model."""
-
-    def __init__(self, client: QueryClient) -> None:
-        self._client = client
-
-    def ensure(self, progress: Progress = silent, *, replace: bool = False) -> str:
-        """Make sure that the gateway has this user's evaluation keys and this machine their secret; the keys' id.
-
-        Nothing is done where they are there. `progress(stage, done, total)` is called while keys are made and
-        uploaded. An upload that was interrupted goes on where it stopped. `replace` makes new ones.
-        """
-        session = self._client._session
-        with session.lock:
-            return self._client._driver.run(session.ensure(progress, replace=replace)).evaluation_keys
-
-    def list(self) -> list[dict[str, Any]]:
-        """What is registered for this user."""
-        found = self._client._driver.run(self._client._session.context.get_json("/evaluation-keys"))
-        return list(found.get("data", []))
-
-    def delete(self, evaluation_keys: str) -> None:
-        """Delete keys at the gateway; the secret stays here, and what is encrypted under it stays readable."""
-        session = self._client._session
-        self._client._driver.run(session.context.delete(f"/evaluation-keys/{path_segment(evaluation_keys)}"))
-        with session.lock:
-            session.keys = None
+    return Session(context, place, passphrase, wrapping_key, keyring, trust, worker_identities, device)
 
 
 class QueryClient:
     """Asks one encrypted model with one access token. Safe to share between threads; close it, or use a `with` block.
 
-    The secret key stays on this machine, encrypted: under `passphrase`, under `wrapping_key` (32 bytes, from an OS
-    keyring), or under a key of its own in the client's folder. `trust` are raw public keys of publishers, of whom one
-    must have signed the model; `worker_identities` are the workers whose receipts are accepted. None: any.
+    The secret key stays on this machine, encrypted: under `passphrase`, under `wrapping_key` (32 bytes), under a
+    key in the operating system's keyring (`keyring=True` or LATTICE_KEY_STORE=keyring; needs the extra `keyring`), or
+    under a key of its own in the client's folder. `trust` are raw public keys of publishers, of whom one
+    must have signed the model; `worker_identities` are the workers whose receipts are accepted. None: any. `device` is
+    what the gateway and the user's other devices call this one; LATTICE_DEVICE or the computer's name otherwise.
     """
 
     def __init__(
@@ -99,19 +76,32 @@ class QueryClient:
         folder: Path | None = None,
         passphrase: str | None = None,
         wrapping_key: bytes | None = None,
+        keyring: bool | None = None,
         trust: Collection[bytes] | None = None,
         worker_identities: Collection[str] | None = None,
+        device: str | None = None,
         timeout_s: float | None = None,
         max_retries: int = 2,
         http_client: httpx2.Client | None = None,
     ) -> None:
         self._session = new_session(
-            token, base_url, folder, passphrase, wrapping_key, trust, worker_identities, timeout_s, max_retries
+            token,
+            base_url,
+            folder,
+            passphrase,
+            wrapping_key,
+            keyring,
+            trust,
+            worker_identities,
+            device,
+            timeout_s,
+            max_retries,
         )
         self._owned = http_client is None
         self._http = http_client or httpx2.Client(**http_options(self._session.context))
         self._driver = Driver(self._http)
-        self.keys = Keys(self)
+        self.keys = DeviceKeys(self._session, self._driver.run)
+        self.databases = Databases(self._session, self._driver.run)
 
     def model(self) -> dict[str, Any]:
         """What the token may query, and which keys that needs."""
@@ -152,8 +142,9 @@ class QueryClient:
         assert self._session.model is not None
 
         def ask(batch: Any) -> Answer:
-            asked = self._driver.run(self._session.encrypt(batch, strict=strict))
-            return self.decrypt(self.execute(asked, verify=verify, database=database))
+            plan = self._session.ask(batch, strict=strict, verify=verify, database=database)
+            answer: Answer = self._driver.run(plan)
+            return answer
 
         parts = batches(self._session.model.view, samples, strict)
         if len(parts) == 1:
@@ -162,9 +153,9 @@ class QueryClient:
             return joined(list(pool.map(ask, parts)))
 
     def upload_database(self, rows: Any, progress: Progress = silent) -> str:
-        """Encrypt rows and upload them once; pass the id to `query(…, database=…)`."""
+        """Encrypt rows `[rows, width]` and upload them once; pass the id to `query(…, database=…)`."""
         self._ready()
-        return self._driver.run(self._session.upload_database(rows, progress))
+        return self._driver.run(upload_database(self._session, rows, progress))
 
     def cancel(self, query_id: str) -> dict[str, Any]:
         """Cancel a query that has not been answered."""
@@ -172,9 +163,7 @@ class QueryClient:
 
     def close(self) -> None:
         """Wipe the secret from memory and close the connections that this client opened."""
-        if self._session.keys is not None:
-            self._session.keys.secret.wipe()
-            self._session.keys = None
+        self._session.close()
         if self._owned:
             self._http.close()
 

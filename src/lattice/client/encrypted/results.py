@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class EncryptedQuery(msgspec.Struct, frozen=True):
-    """A bundle of ciphertexts of `count` samples."""
+    """A bundle of ciphertexts of `count` samples, made for a version of the model."""
 
     data: bytes
     count: int
+    version: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -30,13 +31,17 @@ class EncryptedQuery(msgspec.Struct, frozen=True):
 
 
 class EncryptedResult(msgspec.Struct, frozen=True):
-    """A bundle of result ciphertexts, with the worker's verified receipt and the gateway's timings in milliseconds."""
+    """A bundle of result ciphertexts, with the worker's verified receipt and the gateway's timings in milliseconds.
+
+    `version` is that of the model which computed it.
+    """
 
     data: bytes
     count: int
     query_id: str
     receipt: WorkerReceipt
     timings: dict[str, float] = {}
+    version: int | None = None
 
     def __repr__(self) -> str:
         return f"EncryptedResult({self.query_id}, {self.count} samples, {len(self.data)} bytes)"
@@ -50,6 +55,7 @@ class Expected(msgspec.Struct, frozen=True):
     keys: str | None
     inputs: str
     identities: frozenset[str] | None = None
+    database: str | None = None
 
 
 def verified(text: str | None, data: bytes, expected: Expected) -> WorkerReceipt:
@@ -63,6 +69,8 @@ def verified(text: str | None, data: bytes, expected: Expected) -> WorkerReceipt
         raise LatticeError("receipt_invalid", "The receipt is about another program, question or answer.")
     if receipt.keys != expected.keys:
         raise LatticeError("receipt_invalid", "The receipt is about other keys.")
+    if receipt.database != expected.database:
+        raise LatticeError("receipt_invalid", "The receipt is about another database.")
     if expected.identities is not None and receipt.identity not in expected.identities:
         raise LatticeError("receipt_invalid", "The receipt was signed by a worker that this client does not know.")
     return receipt

@@ -29,6 +29,14 @@ class Normalise(Before, frozen=True, tag="normalise"):
         return (flat / np.where(length == 0, 1.0, length)).reshape(samples.shape)
 
 
+class NormaliseRows(Before, frozen=True, tag="normalise_rows"):
+    """Divide every row (the last axis) by its Euclidean length; a row of zeros stays."""
+
+    def apply(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+        length = np.sqrt(np.einsum("...j,...j->...", samples, samples))[..., None]
+        return np.asarray(samples / np.where(length == 0, 1.0, length), dtype=np.float64)
+
+
 class AppendSquaredLength(Before, frozen=True, tag="append_squared_length"):
     """One more feature: the squared Euclidean length."""
 

@@ -131,6 +131,7 @@ class Compiler:
             keys_hash=keys_hash(facts["keys_id"]),
             key_bytes=facts["key_bytes"],
             report=msgspec.json.encode(facts["report"]).decode(),
+            interface_hash=bytes.fromhex(facts["interface"]),
         )
 
     async def _adopt(self, path: Path) -> bytes:

@@ -1,17 +1,18 @@
-"""Who waits for a model's events in this process, and the stream that they read."""
+"""Who waits for the events of a model or of an account in this process, and the stream that they read."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
-from lattice.gateway.encrypted.event_rows import EventRow, events_after
+from lattice.gateway.encrypted.event_rows import EventRow, account_events_after, events_after
 from lattice.gateway.store.database import Store
 
 LOOK_SECONDS = 1.0
@@ -29,7 +30,7 @@ class Reader:
 
 
 class EventHub:
-    """Streams of events by model. Steps of a compilation pass through without being stored."""
+    """Streams of events by model or account. Steps of a compilation pass through without being stored."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -49,15 +50,25 @@ class EventHub:
                 reader.steps.append(data)
             reader.wake.set()
 
-    async def stream(self, model_id: str, after: str) -> AsyncIterator[bytes]:
-        """Server-sent events: what is stored behind `after`, then what happens, with comments where nothing does."""
+    def stream(self, model_id: str, after: str) -> AsyncIterator[bytes]:
+        """Server-sent events of a model: what is stored behind `after`, then what happens."""
+        return self._stream(model_id, after, lambda conn, seen: events_after(conn, model_id, seen))
+
+    def account_stream(self, account_id: str, kinds: Collection[str], after: str) -> AsyncIterator[bytes]:
+        """The same of everything of an account whose kind begins with one of `kinds`."""
+        return self._stream(account_id, after, lambda conn, seen: account_events_after(conn, account_id, seen, kinds))
+
+    async def _stream(
+        self, name: str, after: str, read: Callable[[Connection, str], list[EventRow]]
+    ) -> AsyncIterator[bytes]:
+        """With comments where nothing happens."""
         reader = Reader()
-        self._readers[model_id].add(reader)
+        self._readers[name].add(reader)
         said = time.monotonic()
         try:
             while not self.closing.is_set():
                 reader.wake.clear()
-                rows = await self._store.read(events_after, model_id, after)
+                rows = await self._store.read(read, after)
                 steps, reader.steps = reader.steps, []
                 for data in [*steps, *map(as_event, rows)]:
                     yield data
@@ -73,9 +84,9 @@ class EventHub:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await reader.wake.wait()
         finally:
-            self._readers[model_id].discard(reader)
-            if not self._readers[model_id]:
-                del self._readers[model_id]
+            self._readers[name].discard(reader)
+            if not self._readers[name]:
+                del self._readers[name]
 
     def close(self) -> None:
         """End every stream."""

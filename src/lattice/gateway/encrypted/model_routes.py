@@ -1,16 +1,15 @@
-"""`/v1/encrypted-models`: a provider's models, and the stream of what happens to one."""
+"""`/v1/encrypted-models`: a provider's models."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Connection
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from lattice.core.errors import LatticeError
-from lattice.core.ids import Prefix, SecretPrefix, is_id, new_secret
+from lattice.core.ids import Prefix, SecretPrefix, new_secret
 from lattice.gateway.api.access import caller, create
 from lattice.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, page, require_cursor
 from lattice.gateway.api.views import Page
@@ -35,17 +34,22 @@ if TYPE_CHECKING:
 def router(gateway: Gateway) -> APIRouter:
     """The model routes."""
     api = APIRouter(tags=["encrypted models"])
-    provider = caller(gateway, Scope.MODELS_MANAGE)
-    box, private = gateway.encrypted.box, gateway.settings.webhook_private_addresses
+    _add_making(api, gateway)
+    _add_reading(api, gateway)
+    _add_changing(api, gateway)
+    return api
+
+
+def _add_making(api: APIRouter, gateway: Gateway) -> None:
+    provider, hooks = caller(gateway, Scope.MODELS_MANAGE), Hooks(gateway)
 
     @api.post("/v1/encrypted-models", status_code=201, response_model=ModelWithSecretView)
     async def make_model(request: Request, body: NewModelBody, key: KeyRecord = Depends(provider)) -> Response:
         """Make a model without a version. With a `webhook_url` the answer holds the secret that signs its webhooks."""
-        if body.webhook_url is not None:
-            check_url(body.webhook_url, private)
+        hooks.check(body.webhook_url)
 
         def act(conn: Connection, _: str | None) -> bytes:
-            secret = None if body.webhook_url is None else new_secret(SecretPrefix.WEBHOOK)
+            secret, sealed = hooks.new_secret(body.webhook_url)
             new = NewModel(
                 account_id=key.account_id,
                 name=body.name,
@@ -53,12 +57,16 @@ def router(gateway: Gateway) -> APIRouter:
                 weights_exposure=body.weights_exposure,
                 settings=body.settings.model_dump_json(),
                 webhook_url=body.webhook_url,
-                webhook_secret=None if secret is None else box.seal(secret, "webhook"),
+                webhook_secret=sealed,
             )
             view = _view(conn, create_model(conn, new, gateway.clock.now_ms()))
             return ModelWithSecretView(**view.model_dump(), webhook_secret=secret).model_dump_json().encode()
 
         return await create(gateway, request, key, act)
+
+
+def _add_reading(api: APIRouter, gateway: Gateway) -> None:
+    provider = caller(gateway, Scope.MODELS_MANAGE)
 
     @api.get("/v1/encrypted-models")
     async def read_models(
@@ -81,6 +89,10 @@ def router(gateway: Gateway) -> APIRouter:
         """One model."""
         return await gateway.store.read(lambda conn: _view(conn, get_model(conn, key.account_id, model_id)))
 
+
+def _add_changing(api: APIRouter, gateway: Gateway) -> None:
+    provider, hooks = caller(gateway, Scope.MODELS_MANAGE), Hooks(gateway)
+
     @api.patch("/v1/encrypted-models/{model_id}", response_model=ModelWithSecretView)
     async def patch_model(model_id: str, body: ChangedModelBody, key: KeyRecord = Depends(provider)) -> Response:
         """Change what is named. A new `webhook_url` comes with a new secret, shown this once."""
@@ -91,10 +103,8 @@ def router(gateway: Gateway) -> APIRouter:
             changes["settings"] = body.settings.model_dump_json()
         secret = None
         if "webhook_url" in changes:
-            if body.webhook_url is not None:
-                check_url(body.webhook_url, private)
-                secret = new_secret(SecretPrefix.WEBHOOK)
-            changes["webhook_secret"] = None if secret is None else box.seal(secret, "webhook")
+            hooks.check(body.webhook_url)
+            secret, changes["webhook_secret"] = hooks.new_secret(body.webhook_url)
 
         def write(conn: Connection) -> ModelView:
             return _view(conn, change_model(conn, key.account_id, model_id, changes))
@@ -109,22 +119,24 @@ def router(gateway: Gateway) -> APIRouter:
         gateway.encrypted.tokens.clear()
         return Response(status_code=204)
 
-    @api.get("/v1/encrypted-models/{model_id}/events", response_class=StreamingResponse)
-    async def read_events(
-        model_id: str,
-        after: str | None = Query(None, max_length=64, description="Only what came after this event."),
-        last_event_id: str | None = Header(None, max_length=64),
-        key: KeyRecord = Depends(provider),
-    ) -> StreamingResponse:
-        """What happened to the model and what happens, as server-sent events; they go on from `Last-Event-ID`."""
-        await gateway.store.read(get_model, key.account_id, model_id)
-        since = last_event_id or after or ""
-        if since and not is_id(Prefix.EVENT, since):
-            raise LatticeError("invalid_request", "`after` is not the id of an event.")
-        stream: AsyncIterator[bytes] = gateway.encrypted.events.stream(model_id, since)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
-    return api
+class Hooks:
+    """Webhook addresses that are allowed, and the secrets that sign what is sent there."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._box, self._private = gateway.encrypted.box, gateway.settings.webhook_private_addresses
+
+    def check(self, url: str | None) -> None:
+        """Raise `invalid_request` for an address that is not to be called."""
+        if url is not None:
+            check_url(url, self._private)
+
+    def new_secret(self, url: str | None) -> tuple[str | None, bytes | None]:
+        """A fresh secret and the same sealed, where there is an address."""
+        if url is None:
+            return None, None
+        secret = new_secret(SecretPrefix.WEBHOOK)
+        return secret, self._box.seal(secret, "webhook")
 
 
 def _view(conn: Connection, row: ModelRow) -> ModelView:

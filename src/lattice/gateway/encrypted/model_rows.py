@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_models
+from lattice.gateway.store.encrypted_schema import encrypted_models
 
 Visibility = Literal["private", "public"]
 Exposure = Literal["own", "hosted", "marketplace"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, select
 
-from lattice.gateway.store.schema import (
+from lattice.gateway.store.encrypted_schema import (
     encrypted_databases,
     encrypted_models,
     encrypted_queries,
@@ -44,6 +44,16 @@ def _unused(conn: Connection, hashes: list[bytes]) -> list[bytes]:
                 encrypted_models.c.deleted_at_ms.is_(None),
             )
             for table in (evaluation_keys, encrypted_databases)
+        ),
+        # A worker may still fetch what was deleted while it had the query.
+        *(
+            select(table.c.blob_sha256)
+            .join(encrypted_queries, table.c.id == column)
+            .where(table.c.blob_sha256.in_(hashes), queries.ended_at_ms.is_(None))
+            for table, column in (
+                (evaluation_keys, queries.evaluation_key_id),
+                (encrypted_databases, queries.database_id),
+            )
         ),
         *(select(column).where(column.in_(hashes)) for column in (queries.input_sha256, queries.output_sha256)),
     ]

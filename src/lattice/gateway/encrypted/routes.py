@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from lattice.gateway.encrypted import model_routes, token_routes, upload_routes, user_routes, version_routes
+from lattice.gateway.encrypted import (
+    event_routes,
+    model_routes,
+    token_routes,
+    upload_routes,
+    user_routes,
+    version_routes,
+)
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
@@ -17,7 +24,7 @@ _STREAMED = re.compile(r"/v1/uploads/[^/]+/parts/[^/]+")
 
 def routers(gateway: Gateway) -> tuple[APIRouter, ...]:
     """The routers."""
-    modules = (upload_routes, model_routes, version_routes, token_routes, user_routes)
+    modules = (upload_routes, model_routes, event_routes, version_routes, token_routes, user_routes)
     return tuple(module.router(gateway) for module in modules)
 
 

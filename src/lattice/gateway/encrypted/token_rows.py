@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, or_, select, u
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, SecretPrefix, new_id, new_secret
 from lattice.gateway.identity.pepper import Pepper
-from lattice.gateway.store.schema import access_tokens, encrypted_models
+from lattice.gateway.store.encrypted_schema import access_tokens, encrypted_models
 
 PREFIX_LENGTH = 12
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, String, bindparam, case, delete, func, insert
 from lattice.core.clock import DAY_MS
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import uploads
+from lattice.gateway.store.encrypted_schema import uploads
 
 UploadKind = Literal["model", "calibration", "evaluation_keys", "ciphertext", "database"]
 UploadState = Literal["open", "complete", "expired"]

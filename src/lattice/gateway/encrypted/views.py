@@ -18,6 +18,8 @@ Hash = bytes
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UploadId = Annotated[str, StringConstraints(pattern=r"^upl_[0-9a-z]{26}$")]
 EndUser = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Printable]
+DeviceName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100), Printable]
+KeysName = Annotated[str, StringConstraints(pattern=r"^evk_[0-9a-z]{26}$")]
 WebhookUrl = Annotated[str, StringConstraints(max_length=2000), Printable]
 
 
@@ -220,9 +222,15 @@ class NewTokenView(TokenView):
 
 
 class NewKeysBody(Body):
-    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`."""
+    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`, for a version or the current one.
+
+    `device` is a name for people; `replaces` is the device's earlier set, if it has one.
+    """
 
     upload_id: UploadId
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
+    device: DeviceName = ""
+    replaces: KeysName | None = None
 
 
 class KeysView(BaseModel):
@@ -236,6 +244,7 @@ class KeysView(BaseModel):
     sha256: str
     bytes: int
     current: bool
+    device: str
     created_at_ms: int
 
     @classmethod
@@ -250,18 +259,23 @@ class KeysView(BaseModel):
             sha256=row.blob_sha256.hex(),
             bytes=row.size,
             current=row.keys_hash == wanted,
+            device=row.device,
             created_at_ms=row.created_at_ms,
         )
 
 
 class KeysList(BaseModel):
-    """A user's evaluation keys."""
+    """A user's evaluation keys; there may be `most` sets for one list of keys."""
 
     data: list[KeysView]
+    most: int
 
 
 class TokenModelView(BaseModel):
-    """What an access token may query, and which keys that needs (`client_sha256` names the part that lists them)."""
+    """What an access token may query, and which keys that needs (`client_sha256` names the part that lists them).
+
+    `evaluation_keys` is the user's set that fits where there is exactly one; with several, a query names one.
+    """
 
     model: str
     name: str

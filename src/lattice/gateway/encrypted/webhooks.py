@@ -117,7 +117,7 @@ class Webhooks:
         body, seconds = row.body.encode(), self._clock.now_ms() // 1000
         headers = {
             "content-type": "application/json",
-            "lattice-event": row.id,
+            "lattice-event": row.copy_of or row.id,
             "lattice-signature": signature(self._box.open(model.webhook_secret, "webhook"), seconds, body),
         }
         try:

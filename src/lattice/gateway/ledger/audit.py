@@ -6,7 +6,8 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from lattice.gateway.ledger.postings import available, held
-from lattice.gateway.store.schema import entries, holds, wallets, workers, works
+from lattice.gateway.store.encrypted_schema import workers
+from lattice.gateway.store.schema import entries, holds, wallets, works
 
 _UNBALANCED = (
     select(entries.c.transaction_id).group_by(entries.c.transaction_id).having(func.sum(entries.c.amount_micro) != 0)

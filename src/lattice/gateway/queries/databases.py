@@ -7,7 +7,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_databases
+from lattice.gateway.queries.rows import QueryRow, end_waiting_for
+from lattice.gateway.store.encrypted_schema import encrypted_databases
 
 MAX_DATABASES = 100
 
@@ -55,8 +56,11 @@ def new_database(account_id: str, model_id: str, user: str, sha256: bytes, size:
     return DatabaseRow(new_id(Prefix.DATABASE, now_ms), account_id, model_id, user, sha256, size, now_ms, None)
 
 
-def delete_database(conn: Connection, model_id: str, user: str, database_id: str, now_ms: int) -> None:
-    """Queries that name it fail from now on; its bytes go with the next sweep."""
+def delete_database(conn: Connection, model_id: str, user: str, database_id: str, now_ms: int) -> list[QueryRow]:
+    """Queries that name it fail from now on, as those do that wait for a worker, which are returned.
+
+    Its bytes go with a sweep once no worker has a query that names it.
+    """
     changed = conn.execute(
         update(encrypted_databases).where(
             _c.id == database_id, _c.model_id == model_id, _c.user == user, _c.deleted_at_ms.is_(None)
@@ -65,3 +69,4 @@ def delete_database(conn: Connection, model_id: str, user: str, database_id: str
     ).rowcount
     if not changed:
         raise LatticeError("not_found", "There is no encrypted database with that id.")
+    return end_waiting_for(conn, model_id, database_id, now_ms)

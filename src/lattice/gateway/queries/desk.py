@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 from sqlalchemy import Connection, bindparam, select
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import idempotency
-from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, fitting_keys, get_keys
-from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
-from lattice.gateway.encrypted.version_rows import VersionRow, require_ready
+from lattice.gateway.encrypted.version_rows import lock_versions
 from lattice.gateway.idempotency import Guard
 from lattice.gateway.queries.rows import NewQuery, QueryRow, add_query, get_query, open_of_token
-from lattice.gateway.store.schema import access_tokens, encrypted_databases, hardware_classes
-from lattice.gateway.workers import billing
-from lattice.gateway.workers.rows import open_workers
-from lattice.gateway.workers.scaling import read_scaling
+from lattice.gateway.queries.target import Target, Wanted, choose
+from lattice.gateway.store.encrypted_schema import access_tokens, encrypted_databases
 
 MAX_OPEN = 256
 """Queries of one token that have not ended."""
@@ -32,18 +26,6 @@ _DATABASE = select(encrypted_databases.c.id).where(
     encrypted_databases.c.user == bindparam("end_user"),
     encrypted_databases.c.deleted_at_ms.is_(None),
 )
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request asks for beside its body."""
-
-    evaluation_keys: str | None
-    verify: int
-    database: str | None
-
-    def mac_body(self, sha256: bytes) -> bytes:
-        """What an idempotency key stands for: these members and the body's hash."""
-        return hashlib.sha256(msgspec.json.encode(self)).digest() + sha256
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -60,11 +42,10 @@ class Taken(msgspec.Struct, frozen=True):
     again: bool
 
 
-def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[VersionRow, KeysRow]:
+def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> Target:
     """Whether such a query could run: a ready version, keys that fit, budget, a worker that runs or may be started."""
     user = token.require_user()
-    version = require_ready(conn, token.model_id)
-    keys = _keys(conn, token.model_id, user, version, wanted.evaluation_keys)
+    target = choose(conn, token, wanted)
     if wanted.database is not None:
         params = {"database": wanted.database, "model": token.model_id, "end_user": user}
         if conn.execute(_DATABASE, params).one_or_none() is None:
@@ -76,8 +57,7 @@ def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[Version
         raise LatticeError("budget_reached")
     if open_of_token(conn, token.id) >= MAX_OPEN:
         raise LatticeError("queue_full", f"The token has {MAX_OPEN} queries that have not ended.", retry_after_ms=1_000)
-    _require_worker(conn, token, version.number, wanted.verify)
-    return version, keys
+    return target
 
 
 def admit(conn: Connection, token: TokenRecord, wanted: Wanted, guard: Guard | None, now_ms: int) -> None:
@@ -94,14 +74,15 @@ def submit(
         kept = idempotency.take(conn, guard.claim, None, now_ms)
         if kept is not None:
             return Taken(get_query(conn, guard.box.open(kept.sealed).decode(), token.id), again=True)
-    version, keys = check(conn, token, wanted)
+    lock_versions(conn, token.model_id, shared=True)
+    target = check(conn, token, wanted)
     new = NewQuery(
         account_id=token.account_id,
         model_id=token.model_id,
-        version=version.number,
+        version=target.version.number,
         token_id=token.id,
         user=token.user,
-        evaluation_key_id=keys.id,
+        evaluation_key_id=target.keys.id,
         verify=wanted.verify,
         input_sha256=body.sha256,
         input_bytes=body.size,
@@ -112,37 +93,3 @@ def submit(
     if guard is not None:
         idempotency.finish(conn, guard.claim, 202, guard.box.seal(row.id.encode()))
     return Taken(row, again=False)
-
-
-def _keys(conn: Connection, model_id: str, user: str, version: VersionRow, keys_id: str | None) -> KeysRow:
-    assert version.keys_hash is not None
-    if keys_id is None:
-        found = fitting_keys(conn, model_id, user, version.keys_hash)
-        if found is None:
-            raise LatticeError("keys_missing")
-        return found
-    keys = get_keys(conn, model_id, user, keys_id)
-    if (keys.keys_hash, keys.parameters_id) != (version.keys_hash, version.parameters_id):
-        raise LatticeError("keys_mismatch", "The evaluation keys are not those that the model's version needs.")
-    return keys
-
-
-def _require_worker(conn: Connection, token: TokenRecord, version: int, needed: int) -> None:
-    model = find_model(conn, token.model_id)
-    if model is None:
-        raise LatticeError("not_found", "The model was deleted.")
-    workers = [
-        row
-        for row in open_workers(conn, model_id=token.model_id)
-        if row.version == version and row.state in ("starting", "active")
-    ]
-    if len(workers) >= needed:
-        return
-    scaling = read_scaling(model.settings)
-    if not scaling.autostart or scaling.max_workers < needed:
-        message = None if needed == 1 else "`verify=2` needs two workers of the model."
-        raise LatticeError("worker_unavailable", message, retry_after_ms=2_000)
-    price = conn.execute(
-        select(hardware_classes.c.micro_per_second).where(hardware_classes.c.name == scaling.hardware_class)
-    ).scalar()
-    billing.require_credits(conn, model.account_id, price or 0)

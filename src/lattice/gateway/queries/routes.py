@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -21,11 +21,12 @@ from lattice.gateway.encrypted.access import authenticate_token, body_pieces
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import complete_upload
 from lattice.gateway.http.exchange import ClientGone
-from lattice.gateway.queries import desk
+from lattice.gateway.queries import desk, spending
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
-from lattice.gateway.queries.desk import Body, Taken, Wanted
-from lattice.gateway.queries.rows import QueryRow, cancel_query, get_query, list_queries
+from lattice.gateway.queries.desk import Body, Taken
+from lattice.gateway.queries.rows import QueryRow, get_query, list_queries
 from lattice.gateway.queries.shape import BundleShape
+from lattice.gateway.queries.target import Wanted
 from lattice.gateway.queries.views import (
     DatabaseList,
     DatabaseView,
@@ -57,11 +58,15 @@ def router(gateway: Gateway) -> APIRouter:
         wait: Literal["0", "1"] = "1",
         verify: Literal["1", "2"] = "1",
         database: str | None = None,
+        version: int | None = Query(default=None, ge=1),
     ) -> Response:
-        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again."""
+        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again.
+
+        `version` is the one that the ciphertexts were made for; one that gives the same answers may take its place.
+        """
         begun = time.perf_counter()
         token = await authenticate_token(gateway, request)
-        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database)
+        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database, version=version)
         taken = await counter.take(request, token, wanted)
         body_ms = (time.perf_counter() - begun) * 1000
         if wait == "0":
@@ -153,8 +158,8 @@ class QueryCounter:
     async def cancel(self, query_id: str, token_id: str) -> QueryRow:
         """End it and tell whoever works on it."""
         gateway = self._gateway
-        row = await gateway.store.write(cancel_query, query_id, token_id, gateway.clock.now_ms())
-        gateway.workers.service.cancel(row)
+        row = await gateway.store.write(spending.cancel, query_id, token_id, gateway.clock.now_ms())
+        gateway.workers.service.switchboard.cancel(row)
         return row
 
     def result(self, row: QueryRow, body_ms: float | None = None, total_ms: float | None = None) -> Response:
@@ -208,8 +213,10 @@ def _add_databases(api: APIRouter, gateway: Gateway) -> None:
 
     @api.delete("/v1/encrypted-databases/{database}", status_code=204)
     async def remove_database(request: Request, database: str) -> Response:
-        """Delete a database."""
+        """Delete a database. Queries that wait fail with `database_missing`; one that a worker has is finished."""
         token = await authenticate_token(gateway, request)
         now = gateway.clock.now_ms()
-        await gateway.store.write(delete_database, token.model_id, token.require_user(), database, now)
+        ended = await gateway.store.write(delete_database, token.model_id, token.require_user(), database, now)
+        for row in ended:
+            gateway.workers.board.changed(row)
         return Response(status_code=204)

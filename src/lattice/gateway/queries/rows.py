@@ -14,7 +14,12 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_databases, encrypted_queries, evaluation_keys
+from lattice.gateway.store.encrypted_schema import (
+    access_tokens,
+    encrypted_databases,
+    encrypted_queries,
+    evaluation_keys,
+)
 
 State = Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]
 EndState = Literal["completed", "failed", "cancelled", "expired"]
@@ -44,6 +49,10 @@ _QUEUED = (
     .order_by(_c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
+)
+_SPENT = select(access_tokens.c.id).where(
+    access_tokens.c.id.in_(bindparam("tokens", expanding=True)),
+    access_tokens.c.spent_micro >= access_tokens.c.budget_micro,  # never true where there is no budget
 )
 _RENEW = (
     update(encrypted_queries)
@@ -164,22 +173,41 @@ class Leased(msgspec.Struct, frozen=True):
 def lease(
     conn: Connection, worker_id: str, model_id: str, version: int, most: int, cached: frozenset[str], now_ms: int
 ) -> list[Leased]:
-    """Lease up to `most` queued queries, oldest first; among the next few, those whose keys the worker has ready."""
-    if most <= 0:
-        return []
-    params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * most}
-    found = [QueryRow(*row) for row in conn.execute(_QUEUED, params)]
-    if not found:
-        return []
+    """Lease up to `most` queued queries, oldest first; among the next few, those whose keys the worker has ready.
+
+    What cannot run any more ends here: its keys or its database are gone, or its token has reached its budget. So a
+    budget is exceeded by what is running at that moment and nothing else, however much is queued.
+    """
+    leased: list[Leased] = []
+    while most > 0 and not leased:
+        params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * most}
+        found = [QueryRow(*row) for row in conn.execute(_QUEUED, params)]
+        if not found:
+            break
+        leased = _lease_some(conn, found, worker_id, most, cached, now_ms)
+    return leased
+
+
+def _lease_some(
+    conn: Connection, found: list[QueryRow], worker_id: str, most: int, cached: frozenset[str], now_ms: int
+) -> list[Leased]:
+    """Lease or end the first of them."""
     keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id for row in found})
     bases = _hashes(conn, encrypted_databases, {row.database_id for row in found if row.database_id})
+    spent = set(conn.execute(_SPENT, {"tokens": list({row.token_id for row in found})}).scalars())
     oldest, rest = found[:1], found[1:]
     rest.sort(key=lambda row: keys.get(row.evaluation_key_id, b"").hex() not in cached)
-    leased = []
-    for row in (oldest + rest)[:most]:
+    leased: list[Leased] = []
+    for row in oldest + rest:
         database = bases.get(row.database_id) if row.database_id else None
-        if row.evaluation_key_id not in keys or (row.database_id and database is None):
+        if len(leased) == most:
+            break
+        if row.token_id in spent:
+            end_query(conn, row, "failed", "budget_reached", now_ms)
+        elif row.evaluation_key_id not in keys:
             end_query(conn, row, "failed", "keys_missing", now_ms)
+        elif row.database_id and database is None:
+            end_query(conn, row, "failed", "database_missing", now_ms)
         else:
             leased.append(Leased(_lease(conn, row, worker_id, now_ms), keys[row.evaluation_key_id], database))
     return leased
@@ -199,8 +227,10 @@ def _lease(conn: Connection, row: QueryRow, worker_id: str, now_ms: int) -> Quer
     )
 
 
-def _hashes(conn: Connection, table: Any, ids: set[str | None]) -> dict[str, bytes]:
-    statement = select(table.c.id, table.c.blob_sha256).where(table.c.id.in_(ids), table.c.deleted_at_ms.is_(None))
+def _hashes(conn: Connection, table: Any, ids: set[str | None], *, deleted: bool = False) -> dict[str, bytes]:
+    statement = select(table.c.id, table.c.blob_sha256).where(table.c.id.in_(ids))
+    if not deleted:
+        statement = statement.where(table.c.deleted_at_ms.is_(None))
     return {row_id: bytes(sha256) for row_id, sha256 in conn.execute(statement)} if ids else {}
 
 
@@ -210,20 +240,44 @@ def renew(conn: Connection, worker_id: str, now_ms: int) -> None:
 
 
 def leased_to(conn: Connection, worker_id: str) -> list[Leased]:
-    """The same with the hashes of what they need, for a worker that goes on with them."""
-    found = leases_of(conn, worker_id)
-    keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id for row in found})
-    bases = _hashes(conn, encrypted_databases, {row.database_id for row in found if row.database_id})
-    return [
-        Leased(row, keys.get(row.evaluation_key_id, b""), bases.get(row.database_id) if row.database_id else None)
-        for row in found
-    ]
+    """What is leased to a worker, for one that goes on with it."""
+    return [with_hashes(conn, row) for row in leases_of(conn, worker_id)]
+
+
+def with_hashes(conn: Connection, row: QueryRow) -> Leased:
+    """The query with the hashes of what it needs, which a lease keeps even where that was deleted meanwhile."""
+    keys = _hashes(conn, evaluation_keys, {row.evaluation_key_id}, deleted=True)
+    bases = _hashes(conn, encrypted_databases, {row.database_id} if row.database_id else set(), deleted=True)
+    return Leased(row, keys.get(row.evaluation_key_id, b""), bases.get(row.database_id) if row.database_id else None)
 
 
 def leases_of(conn: Connection, worker_id: str) -> list[QueryRow]:
     """What is leased to a worker."""
     found = conn.execute(_ALL.where(_c.worker_id == worker_id, _c.state == "in_flight", _c.ended_at_ms.is_(None)))
     return [QueryRow(*row) for row in found]
+
+
+# --- versions ------------------------------------------------------------------------------------------------
+
+
+def workers_needed(conn: Connection, model_id: str, version: int) -> int:
+    """How many workers of a version its queries still need: 0 where none waits, and none will wait again."""
+    again = and_(_c.verify > 1, _c.output_sha256.is_(None))
+    wanted = select(func.max(_c.verify)).where(
+        _c.ended_at_ms.is_(None), _c.model_id == model_id, _c.version == version, or_(_c.state == "queued", again)
+    )
+    return int(conn.execute(wanted).scalar() or 0)
+
+
+def move_queued(conn: Connection, model_id: str, version: int, to: int) -> list[QueryRow]:
+    """Give the queue of one version to an interchangeable one. Both opinions of a verified query are of one version."""
+    found = conn.execute(
+        _ALL.where(_c.ended_at_ms.is_(None), _c.model_id == model_id, _c.version == version, _c.state == "queued")
+        .order_by(_c.id)
+        .with_for_update()
+    ).all()
+    fresh = {"output_sha256": None, "output_bytes": None, "receipt": None}
+    return [_change(conn, QueryRow(*row), version=to, **fresh) for row in found]
 
 
 # --- ends ----------------------------------------------------------------------------------------------------
@@ -289,6 +343,13 @@ def cancel_query(conn: Connection, query_id: str, token_id: str, now_ms: int) ->
     row = find_query(conn, query_id, lock=True)
     assert row is not None
     return end_query(conn, row, "cancelled", "work_cancelled", now_ms) if row.open else row
+
+
+def end_waiting_for(conn: Connection, model_id: str, database_id: str, now_ms: int) -> list[QueryRow]:
+    """Fail what is queued for a database that is gone. What a worker has already goes on."""
+    waiting = _ALL.where(_c.ended_at_ms.is_(None), _c.model_id == model_id, _c.state == "queued")
+    found = conn.execute(waiting.where(_c.database_id == database_id).with_for_update()).all()
+    return [end_query(conn, QueryRow(*row), "failed", "database_missing", now_ms) for row in found]
 
 
 def end_open(conn: Connection, account_id: str, code: str, now_ms: int) -> list[QueryRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,11 +15,11 @@ from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, new_secret
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
-from lattice.gateway.encrypted.version_rows import require_ready
+from lattice.gateway.encrypted.version_rows import ready_version, require_ready
 from lattice.gateway.identity.pepper import Pepper
 from lattice.gateway.queries.rows import waiting
 from lattice.gateway.store.database import Store
-from lattice.gateway.store.schema import encrypted_models
+from lattice.gateway.store.encrypted_schema import encrypted_models
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.drivers import FleetDriver, Launch
 from lattice.gateway.workers.hardware import HardwareClass, find_class
@@ -32,7 +32,7 @@ from lattice.gateway.workers.rows import (
     open_workers,
     set_worker,
 )
-from lattice.gateway.workers.scaling import MAX_WORKERS, Scaling, may_idle_out, read_scaling, wanted_workers
+from lattice.gateway.workers.scaling import MAX_WORKERS, Place, Scaling, may_idle_out, read_scaling, wanted_starts
 from lattice.gateway.workers.service import WorkerService
 
 _log = structlog.get_logger("lattice.gateway.fleet")
@@ -74,16 +74,18 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.wake = asyncio.Event()
         self.on_renewed: list[Callable[[], None]] = []
-        service.on_stopped.append(self._on_stopped)
+        service.endings.on_stopped.append(self._on_stopped)
 
     # --- starting ------------------------------------------------------------------------------------------
 
-    def add(self, conn: Connection, model: ModelRow, hardware_class: str | None, count: int) -> list[Started]:
-        """Rows for new workers of a model's newest version; `launch` them once they are durable.
+    def add(
+        self, conn: Connection, model: ModelRow, hardware_class: str | None, count: int, version: int | None = None
+    ) -> list[Started]:
+        """Rows for new workers of a model's newest version, or of `version`; `launch` them once they are durable.
 
         Raises `worker_unavailable` where the model's weights may not go to such a machine.
         """
-        version = require_ready(conn, model.id)
+        number = require_ready(conn, model.id).number if version is None else version
         chosen = find_class(conn, hardware_class)
         if model.weights_exposure == "own" and chosen.name != OWN:
             raise LatticeError(
@@ -95,7 +97,7 @@ class Fleet:
             raise LatticeError("invalid_request", f"A model has at most {MAX_WORKERS} workers.")
         billing.require_credits(conn, model.account_id, chosen.micro_per_second * count)
         self._classes[chosen.name] = chosen
-        return [self._add(conn, model, version.number, chosen) for _ in range(count)]
+        return [self._add(conn, model, number, chosen) for _ in range(count)]
 
     def _add(self, conn: Connection, model: ModelRow, version: int, chosen: HardwareClass) -> Started:
         secret = new_secret(SecretPrefix.RUNTIME_CREDENTIAL)
@@ -133,7 +135,7 @@ class Fleet:
         except OSError as error:
             _log.error("worker_not_started", worker=row.id, error=type(error).__name__)
             self._launched.discard(row.id)
-            await self._service.end(row.id, "failed")
+            await self._service.endings.end(row.id, "failed")
 
     # --- what ends -----------------------------------------------------------------------------------------
 
@@ -152,10 +154,10 @@ class Fleet:
         if row is None or not row.open:
             return
         if row.state == "stopping" or row.restarts >= MAX_RESTARTS:
-            await self._service.end(worker_id, "failed")
+            await self._service.endings.end(worker_id, "failed")
             return
         _log.warning("worker_lost", worker=worker_id, restarts=row.restarts)
-        row = await self._service.lost(worker_id)
+        row = await self._service.endings.lost(worker_id)
         await asyncio.sleep(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (row.restarts - 1)))
         renewed = await self._renew(worker_id)
         if renewed.row.open:
@@ -181,9 +183,9 @@ class Fleet:
             if row.hardware_class == OWN:
                 continue
             if row.state == "stopping" or row.restarts >= MAX_RESTARTS:
-                await self._service.end(row.id, "failed")
+                await self._service.endings.end(row.id, "failed")
             else:
-                await self._service.lost(row.id, crashed=False)
+                await self._service.endings.lost(row.id, crashed=False)
                 renewed.append(await self._renew(row.id))
         await self._driver.resume()
         for started in renewed:
@@ -204,7 +206,7 @@ class Fleet:
                 pass
             self.wake.clear()
             try:
-                await self._service.sweep()
+                await self._service.endings.sweep()
                 await self.scale()
             except LatticeError as error:
                 _log.warning("fleet_failed", code=error.code)
@@ -212,19 +214,20 @@ class Fleet:
     async def scale(self) -> None:
         """Start workers for queues that are too long, and stop those that have had nothing to do."""
         needs, models, running = await self._store.read(_needs)
-        for model_id, queued in needs.items():
+        for model_id, need in needs.items():
             model = models[model_id]
             scaling = read_scaling(model.settings)
             mine = [row for row in running if row.model_id == model_id and row.state in ("starting", "active")]
-            more = wanted_workers(scaling, len(mine), queued) - len(mine)
-            if more > 0:
-                await self._start(model, scaling, more)
-            elif not queued:
+            places = [Place(row.heading, row.failed_version) for row in mine]
+            starts = wanted_starts(scaling, places, need.queued, need.newest)
+            for version, count in starts.items():
+                await self._start(model, scaling, count, version)
+            if not starts and not need.queued:
                 await self._stop_idle(scaling, mine)
 
-    async def _start(self, model: ModelRow, scaling: Scaling, count: int) -> None:
+    async def _start(self, model: ModelRow, scaling: Scaling, count: int, version: int) -> None:
         try:
-            for started in await self._store.write(self.add, model, scaling.hardware_class, count):
+            for started in await self._store.write(self.add, model, scaling.hardware_class, count, version):
                 _log.info("worker_autostart", worker=started.row.id, model=model.id)
                 await self.launch(started)
         except LatticeError as error:
@@ -237,7 +240,7 @@ class Fleet:
             if link is None or link.row.state != "active" or link.leased:
                 continue
             if may_idle_out(scaling, running, now - link.busy_ms):
-                await self._service.stop(row.id, "idle")
+                await self._service.endings.stop(row.id, "idle")
                 running -= 1
 
     async def close(self) -> None:
@@ -261,12 +264,19 @@ def _renew_credential(conn: Connection, worker_id: str, credential_hash: bytes) 
     return row
 
 
-def _needs(conn: Connection) -> tuple[dict[str, int], dict[str, ModelRow], list[WorkerRow]]:
-    """The models that have a queue, workers or a least number of them; how many queries wait; and what runs."""
+class Need(msgspec.Struct, frozen=True):
+    """What waits for a model: queries by version; and its newest version, 0 for none."""
+
+    newest: int
+    queued: dict[int, int]
+
+
+def _needs(conn: Connection) -> tuple[dict[str, Need], dict[str, ModelRow], list[WorkerRow]]:
+    """The models that have a queue, workers or a least number of them; what waits for each; and what runs."""
     running = open_workers(conn)
-    queued: Counter[str] = Counter()
+    queued: defaultdict[str, dict[int, int]] = defaultdict(dict)
     for each in waiting(conn):
-        queued[each.model_id] += each.queries
+        queued[each.model_id][each.version] = each.queries
     found = {row.model_id for row in running} | set(queued)
     kept = encrypted_models.c
     found |= set(
@@ -280,4 +290,8 @@ def _needs(conn: Connection) -> tuple[dict[str, int], dict[str, ModelRow], list[
         ).scalars()
     )
     models = {model_id: model for model_id in found if (model := find_model(conn, model_id)) is not None}
-    return {model_id: queued[model_id] for model_id in models}, models, running
+    needs = {}
+    for model_id in models:
+        newest = ready_version(conn, model_id)
+        needs[model_id] = Need(0 if newest is None else newest.number, queued.get(model_id, {}))
+    return needs, models, running

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from lattice.core.errors import LatticeError
-from lattice.gateway.store.schema import hardware_classes
+from lattice.gateway.store.encrypted_schema import hardware_classes
 from lattice.gateway.workers.rows import OWN
 
 DEFAULT_PRICE = 500

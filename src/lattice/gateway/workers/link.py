@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from lattice.core.worker_relay import WorkerPoll
 from lattice.gateway.queries.rows import Leased
+from lattice.gateway.workers.rollout import Offer, Programs
 from lattice.gateway.workers.rows import WorkerRow
 
 MAX_SLOTS = 256
@@ -31,6 +32,10 @@ class WorkerLink:
         self.heard_ms = 0
         self.busy_ms = 0  # when it last had something to do
         self.told_stop = False
+        self.programs = Programs()
+        self.offer: Offer | None = None
+        self.ready = True
+        self._told: tuple[int, Offer | None] | None = None
         self._former: dict[str, None] = {}
         self._held: frozenset[str] = frozenset()
         self._sent: dict[str, int] = {}
@@ -49,7 +54,7 @@ class WorkerLink:
             self._former[self.session] = None
             while len(self._former) > MAX_SESSIONS:
                 del self._former[next(iter(self._former))]
-        self.session, self.told_stop = session, False
+        self.session, self.told_stop, self._told = session, False, None
         self.leased = {each.row.id: each for each in leases}
         self._sent.clear()
         self._cancels.clear()
@@ -61,7 +66,7 @@ class WorkerLink:
         self.turn += 1
         self.heard_ms = now_ms
         self.identity = poll.identity or self.identity
-        self.slots = min(max(poll.concurrency, 1), MAX_SLOTS) if poll.active else 0
+        self.slots = min(max(poll.concurrency, 0), MAX_SLOTS) if poll.active else 0
         self.cached = frozenset(poll.cached[:256])
         self._held = frozenset(poll.running)
         # What a lost reply carried is sent again; what the worker has and should not have, it is told to drop.
@@ -74,7 +79,7 @@ class WorkerLink:
     @property
     def free(self) -> int:
         """Slots that nothing is leased into; none for a worker that is to stop."""
-        return 0 if self.row.state != "active" else max(0, self.slots - len(self.leased))
+        return 0 if self.row.state != "active" or not self.ready else max(0, self.slots - len(self.leased))
 
     def add(self, leases: Iterable[Leased]) -> None:
         """These were leased to it."""
@@ -100,6 +105,7 @@ class WorkerLink:
         """What the reply says: new leases and cancellations. They count as sent."""
         fresh = self.unsent()
         self._sent |= {each.row.id: each.row.attempt for each in fresh}
+        self._told = (self.row.version, self.offer)
         cancels, self._cancels = tuple(sorted(self._cancels)), set()
         return fresh, cancels
 
@@ -107,7 +113,8 @@ class WorkerLink:
     def has_news(self) -> bool:
         """Whether a held poll should be answered."""
         stopping = self.row.state in ("stopping", "stopped") and not self.told_stop
-        return bool(self._cancels) or stopping or bool(self.unsent())
+        rolled = self.row.open and self._told is not None and self._told != (self.row.version, self.offer)
+        return bool(self._cancels) or stopping or rolled or bool(self.unsent())
 
     # --- waiting -------------------------------------------------------------------------------------------
 

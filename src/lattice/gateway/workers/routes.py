@@ -19,7 +19,8 @@ from lattice.gateway.encrypted.model_rows import get_model
 from lattice.gateway.identity import KeyRecord, Scope
 from lattice.gateway.ledger import credits
 from lattice.gateway.ledger.postings import GRANTS, REVENUE
-from lattice.gateway.store.schema import entries, workers
+from lattice.gateway.store.encrypted_schema import workers
+from lattice.gateway.store.schema import entries
 from lattice.gateway.workers.fleet import Started
 from lattice.gateway.workers.hardware import HardwareClass, find_class, list_classes, put_class
 from lattice.gateway.workers.payments import TopUp
@@ -106,7 +107,7 @@ def _workers(gateway: Gateway) -> APIRouter:
     async def stop_worker(worker: str, record: KeyRecord = Depends(manager)) -> WorkerView:
         """Stop a worker: it finishes what it can within its reserve and leaves. Stopping again changes nothing."""
         await gateway.store.read(get_worker, worker, record.account_id)
-        return WorkerView.of(await service.stop(worker, "requested"))
+        return WorkerView.of(await service.endings.stop(worker, "requested"))
 
     return api
 

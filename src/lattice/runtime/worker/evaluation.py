@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -75,9 +76,24 @@ def load_keys(path: Path, model: Model) -> tuple[UserKeys, int]:
     keys = decode_evaluation_keys(objects[1], model.params)
     if any(key.seed == public.seed for key in keys):
         raise LatticeError("blob_invalid", "Two keys share a seed.")
-    for spec in model.prepared.program.checked.keys:
-        keys.get(spec.element, spec.level)
     return UserKeys(keys, public), public.b.nbytes + 3 * sum(key.b.nbytes for key in keys)
+
+
+def check_keys(model: Model, keys: UserKeys) -> None:
+    """Keys that were decoded for one program may serve another of the same parameters that needs the same ones."""
+    if keys.evaluation.params.id != model.params.id:
+        raise LatticeError("parameters_mismatch", "The keys are for other parameters than the program's.")
+    for spec in model.prepared.program.checked.keys:
+        keys.evaluation.get(spec.element, spec.level)
+
+
+def load_database(path: Path, model: Model) -> tuple[list[Ciphertext], int]:
+    """The rows that a user encrypted and uploaded once, expanded, and the memory that they take."""
+    rows = [
+        each.expand(model.params) if isinstance(each, SeededCiphertext) else each
+        for each in decode_inputs(path.read_bytes(), model)
+    ]
+    return rows, sum(each.components.nbytes for each in rows)
 
 
 def decode_inputs(data: bytes, model: Model) -> list[Ciphertext | SeededCiphertext]:
@@ -108,13 +124,14 @@ def answer(
     keys: UserKeys,
     work: WorkerWork,
     inputs: bytes,
-    database: bytes,
+    database: Sequence[Ciphertext],
     secret: bytes,
     identity: IdentityKey,
 ) -> Outcome:
     """Evaluate one query. Equal requests get equal bits from every worker that holds the provider's secret."""
     started = time.monotonic_ns()
-    given = decode_inputs(inputs, model) + (decode_inputs(database, model) if database else [])
+    check_keys(model, keys)
+    given = [*decode_inputs(inputs, model), *database]
     check_inputs(model, given)
     asked = f"{model.program_hash} {work.evaluation_keys} {work.inputs} {work.database or ''}"
     blinding = Blinding(secret, hashlib.sha256(asked.encode()).digest())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -96,38 +97,62 @@ async def test_tokens_open_by_hash_until_their_model_is_deleted(store: Store) ->
     assert await store.read(token_rows.find_token, pepper.hash(secret)) is None
 
 
-async def test_a_user_has_one_live_set_of_keys_for_a_list(store: Store) -> None:
+def some_keys(row: model_rows.ModelRow, user: str, blob: bytes, **more: Any) -> evaluation_key_rows.NewKeys:
+    members: dict[str, Any] = {"keys_hash": b"k" * 16, "device": f"device {blob!r}", **more}
+    return evaluation_key_rows.NewKeys(
+        account_id=row.account_id,
+        model_id=row.id,
+        user=user,
+        parameters_id="par_x",
+        blob_sha256=blob * 32,
+        public_key_sha256=b"p" * 32,
+        size=5,
+        **members,
+    )
+
+
+async def test_each_device_has_a_set_and_replaces_only_its_own(store: Store) -> None:
     row = await store.write(model)
 
-    def keys(user: str, blob: bytes, wanted: bytes = b"k" * 16) -> evaluation_key_rows.NewKeys:
-        return evaluation_key_rows.NewKeys(
-            account_id=row.account_id,
-            model_id=row.id,
-            user=user,
-            parameters_id="par_x",
-            keys_hash=wanted,
-            blob_sha256=blob * 32,
-            public_key_sha256=b"p" * 32,
-            size=5,
-        )
+    async def register(user: str, blob: bytes, replaces: str | None = None, **more: Any) -> evaluation_key_rows.KeysRow:
+        return await store.write(evaluation_key_rows.register_keys, some_keys(row, user, blob, **more), NOW, replaces)
 
-    register = evaluation_key_rows.register_keys
-    first = await store.write(register, keys("alice", b"1"), NOW)
-    assert await store.write(register, keys("alice", b"1"), NOW) == first
-    other = await store.write(register, keys("alice", b"1", b"o" * 16), NOW)
-    bobs = await store.write(register, keys("bob", b"1"), NOW)
-    second = await store.write(register, keys("alice", b"2"), NOW)
+    first = await register("alice", b"1")
+    assert await register("alice", b"1") == first
+    other = await register("alice", b"1", keys_hash=b"o" * 16)
+    bobs = await register("bob", b"1")
+    second = await register("alice", b"2")
+    third = await register("alice", b"3", replaces=second.id)
+    assert await register("alice", b"3", replaces=second.id) == third  # repeated
+    assert await register("alice", b"1", replaces=bobs.id) == first  # another's set is not touched
     listed = await store.read(evaluation_key_rows.list_keys, row.id, "alice")
-    assert {found.id for found in listed} == {second.id, other.id}
-    fitting = await store.read(evaluation_key_rows.fitting_keys, row.id, "alice", b"k" * 16)
-    assert fitting == second
+    assert {found.id: found.device for found in listed} == {each.id: each.device for each in (third, first, other)}
+    fitting = evaluation_key_rows.fitting_keys
+    found = await store.read(fitting, row.id, "alice", b"k" * 16)
+    assert {each.id for each in found} == {third.id, first.id}
+    assert await store.read(fitting, row.id, "bob", b"k" * 16) == [bobs]
+    assert await store.read(fitting, row.id, "bob", b"x" * 16) == []
     hashes = [b"1" * 32, b"2" * 32, b"3" * 32]
-    assert await store.read(references.unused, hashes) == [b"3" * 32]
-    for found, user in ((other, "alice"), (bobs, "bob")):
+    assert await store.read(references.unused, hashes) == [b"2" * 32]
+    for found, user in ((other, "alice"), (first, "alice"), (bobs, "bob")):
         await store.write(evaluation_key_rows.delete_keys, row.id, user, found.id, NOW)
-    assert await store.read(references.unused, hashes) == [b"1" * 32, b"3" * 32]
+    assert await store.read(references.unused, hashes) == [b"1" * 32, b"2" * 32]
     with pytest.raises(LatticeError, match="not_found"):
-        await store.write(evaluation_key_rows.delete_keys, row.id, "bob", second.id, NOW)
+        await store.write(evaluation_key_rows.delete_keys, row.id, "bob", third.id, NOW)
+
+
+async def test_the_ninth_set_of_a_user_has_no_place(store: Store) -> None:
+    row, register = await store.write(model), evaluation_key_rows.register_keys
+    made = [await store.write(register, some_keys(row, "alice", b"%d" % n), NOW) for n in range(8)]
+    with pytest.raises(LatticeError) as caught:
+        await store.write(register, some_keys(row, "alice", b"x"), NOW)
+    assert caught.value.code == "too_many_keys"
+    await store.write(register, some_keys(row, "bob", b"x"), NOW)
+    await store.write(register, some_keys(row, "alice", b"x", keys_hash=b"o" * 16), NOW)
+    assert await store.write(register, some_keys(row, "alice", b"0"), NOW) == made[0]
+    await store.write(register, some_keys(row, "alice", b"y"), NOW, made[3].id)  # in the place of one
+    await store.write(evaluation_key_rows.delete_keys, row.id, "alice", made[4].id, NOW)
+    await store.write(register, some_keys(row, "alice", b"z"), NOW)
 
 
 async def test_parts_are_marked_at_once_and_uploads_expire(store: Store) -> None:

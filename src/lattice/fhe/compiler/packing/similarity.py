@@ -6,7 +6,7 @@ blocks from few keys (`rotation_tree`), and one product for each block and rotat
 relinearisation and no level. A database of 50,000 × 128 has 25 blocks at N = 2^12.
 
 The same with the rows encrypted under the client's key: the products then have three components, and their sum is
-relinearised once for each block, so that a reply has the usual form.
+relinearised once for each block, so that a reply has the usual form. The owner brings its rows to length 1.
 
 Rows that do not exist are zeros, so scores of unused slots are zero; blinding treats those slots as unused besides.
 """
@@ -32,6 +32,7 @@ from lattice.fhe.compiler.client_part import (
     ClientPart,
     Largest,
     Normalise,
+    NormaliseRows,
     Packed,
     ToUnit,
 )
@@ -292,7 +293,7 @@ class EncryptedSearch(NamedTuple):
     compiled: Compiled
     """Takes the query's ciphertext first, then those of the database."""
     database: ClientPart
-    """How the owner packs the rows, as one sample of shape `[rows, width]`."""
+    """How the owner packs the rows, as one sample of shape `[rows, width]`, of any lengths."""
 
 
 def compile_encrypted_similarity(
@@ -341,16 +342,17 @@ def _encrypted_program(params: ParameterSet, layout: _Layout, tree: Tree, scales
 def _database_part(layout: _Layout, scales: _Scales) -> ClientPart:
     scale = scale_text(Fraction(1 << scales.rows))
     places = [layout.row_entries(block, turn) for block in range(layout.blocks) for turn in range(layout.period)]
+    anything = np.full(layout.rows * layout.width, ANYTHING)
     return ClientPart(
         feature_shape=(layout.rows, layout.width),
         batch=1,
-        before=(),
+        before=(NormaliseRows(),),
         inputs=tuple(Packed(entries, 0, scale) for entries in places),
         outputs=(),
         after=(),
         results=0,
-        low=np.full(layout.rows * layout.width, -1.0),
-        high=np.ones(layout.rows * layout.width),
+        low=-anything,
+        high=anything,
     )
 
 
