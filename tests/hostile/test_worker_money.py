@@ -252,7 +252,7 @@ class Machine:
                 row.version for row in open_workers(self.conn, model_id=queue.model_id) if row.state != "stopping"
             ]
             alike = [version for version in serving if version // 2 == queue.version // 2]
-            assert serving.count(queue.version) >= needed or len(alike) < needed or len(set(alike)) > 1
+            assert serving.count(queue.version) >= needed or all(serving.count(other) < needed for other in alike)
 
     def reconnect(self) -> None:
         """Another process polls for the worker; the old one is never billed for the gap."""
