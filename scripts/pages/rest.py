@@ -237,6 +237,7 @@ _ANSWER_HEADERS = (
     ("`x-lattice-sealing`", "`gateway` or `end_to_end`: the mode in which this request travelled."),
     ("`x-lattice-work`", "The id of the unit of work, which receipts, usage and ledger entries name too."),
     ("`x-lattice-query`", "The id of the encrypted query whose result this is."),
+    ("`x-lattice-version`", "The version of the model that computed it."),
     ("`x-lattice-receipt`", "The receipt of the worker that evaluated the encrypted query, signed; base64url."),
     ("`server-timing`", "Where an encrypted query's time went, in milliseconds: `body`, `queue`, `worker`, `total`."),
     ("`x-lattice-max-output-tokens`", "The output ceiling that was enforced."),

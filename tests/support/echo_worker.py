@@ -155,6 +155,7 @@ class EchoWorker:
         self.session = "ses_" + os.urandom(6).hex()
         self.identity = IdentityKey.generate()
         self.active = False
+        self.loaded: tuple[str, ...] = ()
         self.running: list[str] = []
         self.stop: str | None = None
         self.paid_until = 0.0
@@ -180,6 +181,7 @@ class EchoWorker:
             concurrency=self.concurrency,
             identity=self.identity.public.text,
             ending=ending,
+            loaded=self.loaded,
         )
         status, body = await self.call("POST", "poll", msgspec.json.encode(said))
         if status != 200:

@@ -161,6 +161,27 @@ async def test_a_version_that_cannot_be_loaded_changes_nothing_but_is_told(live:
     rolling.provider.close()
 
 
+async def test_a_worker_on_its_providers_machine_goes_over_to_a_version_too(live: LiveGateway) -> None:
+    """Nobody launches it, so nobody could start another in its place."""
+    deployed = await Deployed(live).deploy()
+    worker, before = await deployed.worker(), deployed.artefact
+    await deployed.new_version()
+    async with asyncio.timeout(20):
+        while not (reply := await worker.poll()).next:
+            pass
+        assert (reply.artefact, reply.next, reply.next_version) == (before, deployed.artefact, 2)
+        assert (await worker.call("GET", f"blobs/{reply.next}"))[0] == 200
+        worker.loaded = (before, deployed.artefact)
+        while (await worker.poll()).artefact != deployed.artefact:
+            pass
+    asked = await deployed.submit()
+    work = await worker.take()
+    assert (work.id, work.artefact) == (asked["id"], deployed.artefact)
+    assert (await worker.answer(work))[1]["state"] == "completed"
+    assert (await deployed.read(work.id))["version"] == 2
+    assert (await live.call("GET", f"/v1/workers/{worker.id}"))[1]["version"] == 2
+
+
 def every_query(conn: Connection) -> list[QueryRow]:
     """What was ever queued."""
     return [QueryRow(*row) for row in conn.execute(select(encrypted_queries))]

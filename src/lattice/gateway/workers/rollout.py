@@ -8,6 +8,7 @@ they are. Otherwise it stays, new queries are queued for the new version, and it
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -22,11 +23,11 @@ from lattice.gateway.encrypted.version_rows import (
     lock_versions,
     previous_ready,
     ready_version,
+    ready_versions,
 )
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import QueryRow
 from lattice.gateway.workers.rows import WorkerRow, get_worker, open_workers, set_worker
-from lattice.gateway.workers.standing import standings
 
 MAX_PROGRAMS = 8
 MAX_REASON = 64
@@ -96,22 +97,19 @@ def offered(row: WorkerRow, newest: VersionRow | None) -> Offer | None:
 
 
 def rehome(conn: Connection) -> list[QueryRow]:
-    """Queues whose workers are gone, for whatever reason, go to an interchangeable version that is served."""
+    """Queues whose workers are gone, for whatever reason, go to an interchangeable version that has some."""
     moved: list[QueryRow] = []
     for queue in query_rows.waiting(conn):
         needed = query_rows.workers_needed(conn, queue.model_id, queue.version)
-        if _count(conn, queue.model_id, queue.version, ("starting", "active")) >= needed:
+        served = _served(conn, queue.model_id)
+        if served[queue.version] >= needed:
             continue
         old = get_version(conn, queue.model_id, queue.version)
-        fitting = [
-            each
-            for each in standings(conn, queue.model_id)
-            if each.coming >= needed and each.version.number != old.number and each.version.interchangeable(old)
-        ]
-        if fitting:
+        enough = {number for number, workers in served.items() if workers >= needed}
+        to = next((each for each in ready_versions(conn, queue.model_id, enough) if each.interchangeable(old)), None)
+        if to is not None:
             lock_versions(conn, queue.model_id)
-            to = max(fitting, key=lambda each: each.rank(needed)).version.number
-            moved += query_rows.move_queued(conn, queue.model_id, queue.version, to)
+            moved += query_rows.move_queued(conn, queue.model_id, queue.version, to.number)
     return moved
 
 
@@ -141,16 +139,23 @@ def _leave(conn: Connection, row: WorkerRow, to: VersionRow) -> list[QueryRow] |
     """What was queued for the old version and goes along; None where the worker must stay for it."""
     lock_versions(conn, row.model_id)
     needed = query_rows.workers_needed(conn, row.model_id, row.version)
-    if _count(conn, row.model_id, row.version, ("active",), but=row.id) >= needed:
+    if _others(conn, row) >= needed:
         return []
     if get_version(conn, row.model_id, row.version).interchangeable(to):
         return query_rows.move_queued(conn, row.model_id, row.version, to.number)
     return None
 
 
-def _count(conn: Connection, model_id: str, version: int, states: tuple[str, ...], but: str = "") -> int:
+def _served(conn: Connection, model_id: str) -> Counter[int]:
+    """Workers by the version that they take queries of, now or once they have loaded it."""
     rows = open_workers(conn, model_id=model_id)
-    return sum(row.version == version and row.state in states and row.id != but for row in rows)
+    return Counter(row.version for row in rows if row.state in ("starting", "active"))
+
+
+def _others(conn: Connection, row: WorkerRow) -> int:
+    """Active workers beside this one that take queries of its version."""
+    rows = open_workers(conn, model_id=row.model_id)
+    return sum(each.version == row.version and each.state == "active" and each.id != row.id for each in rows)
 
 
 def _set(conn: Connection, row: WorkerRow, **values: Any) -> WorkerRow:

@@ -19,6 +19,7 @@ import structlog
 from lattice.core.errors import LatticeError
 from lattice.core.ids import unb64url
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail, WorkerPoll, WorkerReply, WorkerWork
+from lattice.fhe.cancel import Cancel
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.runtime.transport import RelayDown, jittered_backoff
 from lattice.runtime.worker import evaluation
@@ -34,6 +35,7 @@ DRAIN_S = 5.0
 """How long running queries may take after a stop; the gateway keeps as much paid time in reserve."""
 DELIVERY_TRIES = 4
 RETRY_S = 0.25
+NEVER_S = 1e9
 
 T = TypeVar("T")
 
@@ -83,7 +85,7 @@ class Worker:
             settings.memory_bytes,
         )
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._cancelled: set[tuple[str, int]] = set()
+        self._cancels: dict[tuple[str, int], Cancel] = {}
         self._secret = b""
         self._changed = asyncio.Event()
         self.ending: str | None = None
@@ -153,13 +155,16 @@ class Worker:
         self._clock.renew(reply.paid_for_ms, billed=self._programs.active)
         if reply.blinding:
             self._secret = unb64url(reply.blinding)
-        # For what runs now: the same query may come again under another attempt, in this very reply.
-        self._cancelled.update(key for key in self._running if key[0] in reply.cancel)
+        for query in reply.cancel:
+            self._cancel(
+                query
+            )  # what runs now: the same query may come again under another attempt, in this very reply
         for work in reply.work:
             key = (work.id, work.attempt)
             if key not in self._running:
                 # Held before anything is dropped: it may have been leased before another version took over.
                 model = self._programs.hold(work.artefact)
+                self._cancels[key] = Cancel()
                 self._running[key] = asyncio.create_task(self._serve(work, model))
         if reply.artefact:
             self._programs.want(reply.artefact, reply.next)
@@ -168,14 +173,14 @@ class Worker:
 
     async def _serve(self, work: WorkerWork, model: evaluation.Model | None) -> None:
         """One query, from its bytes to its delivered results; a failure is told to the gateway."""
-        began = time.monotonic()
+        began, cancel = time.monotonic(), self._cancels[work.id, work.attempt]
+        expiry = asyncio.get_running_loop().call_later(work.expires_in_ms / 1000 or NEVER_S, cancel.cancel)
         try:
             if model is None:
                 raise RelayDown("the gateway sent a query for a program that is not loaded")
-            outcome = await self._answer(work, model)
+            outcome = await self._answer(work, model, cancel)
             answered = time.monotonic()
-            if (work.id, work.attempt) in self._cancelled:
-                raise LatticeError("work_cancelled")
+            cancel.check()
             await self._patiently(lambda: self._link.results(work.id, work.attempt, outcome.pieces, outcome.receipt))
             log.info(
                 "query.answered",
@@ -186,7 +191,11 @@ class Worker:
                 deliver_ms=_ms(time.monotonic() - answered),
             )
         except LatticeError as error:
-            await self._fail(work, error.code, error.message)
+            if cancel.cancelled:
+                # The gateway ended it, or its time is up here and there; nobody waits for a word.
+                log.info("query.cancelled", query=work.id, attempt=work.attempt, **error.details)
+            else:
+                await self._fail(work, error.code, error.message)
         except (RelayDown, OSError) as error:
             await self._fail(work, "runtime_failed", type(error).__name__, requeue=True)
         except Exception as error:
@@ -195,10 +204,16 @@ class Worker:
         finally:
             if model is not None:
                 self._programs.release(work.artefact)
-            self._running.pop((work.id, work.attempt), None)
-            self._cancelled.discard((work.id, work.attempt))
+            expiry.cancel()
+            del self._running[work.id, work.attempt], self._cancels[work.id, work.attempt]
 
-    async def _answer(self, work: WorkerWork, model: evaluation.Model) -> evaluation.Outcome:
+    def _cancel(self, query: str | None) -> None:
+        """That query, or all of them."""
+        for (name, _), cancel in self._cancels.items():
+            if query in (None, name):
+                cancel.cancel()
+
+    async def _answer(self, work: WorkerWork, model: evaluation.Model, cancel: Cancel) -> evaluation.Outcome:
         if not work.evaluation_keys:
             raise LatticeError("runtime_failed", "The query has no keys.")
         secret = unb64url(work.blinding) if work.blinding else self._secret
@@ -207,9 +222,9 @@ class Worker:
             self._patiently(lambda: self._link.read(work.inputs)),
             self._database(work.database, model),
         )
-        if (work.id, work.attempt) in self._cancelled:
-            raise LatticeError("work_cancelled")
-        return await self._in_thread(evaluation.answer, model, keys, work, inputs, database, secret, self._identity)
+        cancel.check()
+        given = (model, keys, work, inputs, database, secret, self._identity, cancel)
+        return await self._in_thread(evaluation.answer, *given)
 
     async def _user_keys(self, sha256: str, model: evaluation.Model) -> evaluation.UserKeys:
         async def make() -> tuple[evaluation.UserKeys, int]:
@@ -257,10 +272,12 @@ class Worker:
         self._programs.close()
         if self._running:
             await asyncio.wait(list(self._running.values()), timeout=max(min(DRAIN_S, self._clock.left_s()), 0))
+        unfinished = len(self._running)
+        self._cancel(None)
         with suppress(LatticeError, RelayDown, TimeoutError):
             async with asyncio.timeout(2):
                 await self._link.poll(self._said(ending=True))
-        log.info("worker.ended", reason=self.ending, unfinished=len(self._running))
+        log.info("worker.ended", reason=self.ending, unfinished=unfinished)
         return EXIT_FAILED if self.ending == "failed" else 0
 
 
