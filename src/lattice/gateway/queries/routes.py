@@ -153,7 +153,7 @@ class QueryCounter:
         """End it and tell whoever works on it."""
         gateway = self._gateway
         row = await gateway.store.write(cancel_query, query_id, token_id, gateway.clock.now_ms())
-        gateway.workers.service.cancel(row)
+        gateway.workers.service.switchboard.cancel(row)
         return row
 
     def result(self, row: QueryRow, body_ms: float | None = None, total_ms: float | None = None) -> Response:

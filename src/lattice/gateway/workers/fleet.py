@@ -73,7 +73,7 @@ class Fleet:
         self._closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self.wake = asyncio.Event()
-        service.on_stopped.append(self._on_stopped)
+        service.endings.on_stopped.append(self._on_stopped)
 
     # --- starting ------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Fleet:
         except OSError as error:
             _log.error("worker_not_started", worker=row.id, error=type(error).__name__)
             self._launched.discard(row.id)
-            await self._service.end(row.id, "failed")
+            await self._service.endings.end(row.id, "failed")
 
     # --- what ends -----------------------------------------------------------------------------------------
 
@@ -150,10 +150,10 @@ class Fleet:
         if row is None or not row.open:
             return
         if row.state == "stopping" or row.restarts >= MAX_RESTARTS:
-            await self._service.end(worker_id, "failed")
+            await self._service.endings.end(worker_id, "failed")
             return
         _log.warning("worker_lost", worker=worker_id, restarts=row.restarts)
-        row = await self._service.lost(worker_id)
+        row = await self._service.endings.lost(worker_id)
         await asyncio.sleep(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (row.restarts - 1)))
         await self._relaunch(worker_id)
 
@@ -171,9 +171,9 @@ class Fleet:
             if row.hardware_class == OWN:
                 continue
             if row.state == "stopping" or row.restarts >= MAX_RESTARTS:
-                await self._service.end(row.id, "failed")
+                await self._service.endings.end(row.id, "failed")
             else:
-                await self._service.lost(row.id)
+                await self._service.endings.lost(row.id)
                 await self._relaunch(row.id)
 
     async def run_forever(self) -> None:
@@ -190,7 +190,7 @@ class Fleet:
                 pass
             self.wake.clear()
             try:
-                await self._service.sweep()
+                await self._service.endings.sweep()
                 await self.scale()
             except LatticeError as error:
                 _log.warning("fleet_failed", code=error.code)
@@ -223,7 +223,7 @@ class Fleet:
             if link is None or link.row.state != "active" or link.leased:
                 continue
             if may_idle_out(scaling, running, now - link.busy_ms):
-                await self._service.stop(row.id, "idle")
+                await self._service.endings.stop(row.id, "idle")
                 running -= 1
 
     async def close(self) -> None:

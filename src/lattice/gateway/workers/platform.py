@@ -47,11 +47,11 @@ class WorkerPlatform:
         self.driver = driver or LocalProcesses(settings.data_dir / "workers")
         self.fleet = Fleet(store, pepper, steady, gateway_id, self.service, self.driver, settings.origin)
         self.payments: PaymentAdapter = AdminGrants()
-        self.service.on_stopped.append(self._stopped)
+        self.service.endings.on_stopped.append(self._stopped)
 
     def queued(self, row: QueryRow) -> None:
         """A query waits: for a worker that polls, or for one that is to be started."""
-        self.service.wake(row.model_id, row.version)
+        self.service.switchboard.wake(row.model_id, row.version)
         self.fleet.wake.set()
 
     def loops(self) -> list[asyncio.Task[None]]:

@@ -44,7 +44,7 @@ def router(gateway: Gateway) -> APIRouter:
         async def held(wait: Awaitable[None]) -> bool:
             return await _held(request, wait)
 
-        reply = await service.poll(worker, said, held)
+        reply = await service.polls.answer(worker, said, held)
         if reply is None:
             raise ClientGone
         return Response(_encode(reply), media_type="application/json")
@@ -59,7 +59,7 @@ def router(gateway: Gateway) -> APIRouter:
             wanted = b""
         if len(wanted) != 32:
             raise LatticeError("invalid_request", "A blob is named by its SHA-256 in hex.")
-        await service.require_blob(worker, wanted)
+        await service.deliveries.require_blob(worker, wanted)
         size = await gateway.encrypted.blobs.size(wanted)
         if size is None:
             raise LatticeError("not_found", "The gateway does not have these bytes any more.")
@@ -73,14 +73,14 @@ def router(gateway: Gateway) -> APIRouter:
         worker = await _worker(gateway, request)
         receipt = request.headers.get(RECEIPT_HEADER, "")
         body = body_pieces(request, gateway.settings.body_seconds)
-        row = await service.results(worker, query, attempt, receipt, body)
+        row = await service.deliveries.results(worker, query, attempt, receipt, body)
         return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
 
     @api.post("/v1/relay/worker/fail")
     async def fail(request: Request) -> Response:
         """End an attempt without results."""
         worker = await _worker(gateway, request)
-        row = await service.fail(worker, await _read(request, WorkerFail))
+        row = await service.deliveries.fail(worker, await _read(request, WorkerFail))
         return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
 
     return api

@@ -106,7 +106,7 @@ def _workers(gateway: Gateway) -> APIRouter:
     async def stop_worker(worker: str, record: KeyRecord = Depends(manager)) -> WorkerView:
         """Stop a worker: it finishes what it can within its reserve and leaves. Stopping again changes nothing."""
         await gateway.store.read(get_worker, worker, record.account_id)
-        return WorkerView.of(await service.stop(worker, "requested"))
+        return WorkerView.of(await service.endings.stop(worker, "requested"))
 
     return api
 

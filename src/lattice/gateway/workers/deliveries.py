@@ -1,0 +1,100 @@
+"""What workers hand in: results with their receipts, failures; and which bytes they may fetch for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from lattice.core.errors import LatticeError
+from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
+from lattice.gateway.encrypted.blobs import BlobStore
+from lattice.gateway.queries import rows as query_rows
+from lattice.gateway.queries.rows import Delivery, QueryRow
+from lattice.gateway.store.schema import access_tokens
+from lattice.gateway.workers import slices
+from lattice.gateway.workers.link import WorkerLink
+from lattice.gateway.workers.rows import WorkerRow
+from lattice.gateway.workers.switchboard import Switchboard
+from lattice.sealing.worker_receipt import read_worker_receipt
+
+MAX_RESULT_BYTES = 512 * 1024 * 1024
+
+
+class Deliveries:
+    """The ends of attempts, as their workers tell them."""
+
+    def __init__(self, board: Switchboard, blobs: BlobStore) -> None:
+        self._board, self._blobs = board, blobs
+
+    async def results(
+        self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes]
+    ) -> QueryRow:
+        """Store a result, check its receipt, and end the query with it. Raises `lease_lost`, `receipt_invalid`."""
+        row = await self._board.store.read(query_rows.find_query, query_id)
+        if row is None or (row.worker_id, row.attempt) != (worker.id, attempt):
+            raise LatticeError("lease_lost")
+        blob = await self._blobs.put(body, MAX_RESULT_BYTES)
+        link = self._board.links.get(worker.id)
+        self._check_receipt(receipt, row, blob.sha256, link)
+        given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode())
+        done = await self._board.store.write(_deliver, given, worker.price_micro_per_second, self._board.clock.now_ms())
+        self._board.freed(worker.id, query_id)
+        self._board.changed([done])
+        return done
+
+    def _check_receipt(self, text: str, row: QueryRow, outputs: bytes, link: WorkerLink | None) -> None:
+        receipt = read_worker_receipt(text)
+        leased = link.leased.get(row.id) if link is not None else None
+        said: list[Any] = [receipt.query, receipt.attempt, receipt.inputs, receipt.outputs]
+        known: list[Any] = [row.id, row.attempt, row.input_sha256.hex(), outputs.hex()]
+        if leased is not None:
+            said += [receipt.keys, receipt.database]
+            known += [leased.keys_sha256.hex(), leased.database_sha256.hex() if leased.database_sha256 else None]
+        if link is not None and link.identity:
+            said.append(receipt.identity)
+            known.append(link.identity)
+        if said != known:
+            raise LatticeError("receipt_invalid", "The receipt is not for this query, these bytes or this worker.")
+
+    async def fail(self, worker: WorkerRow, said: WorkerFail) -> QueryRow:
+        """An attempt ended without a result: another worker gets the query where that may help."""
+        code = said.code if said.code in WORKER_FAIL_CODES else "runtime_failed"
+        again = said.requeue or code == "runtime_failed"
+        row = await self._board.store.write(
+            query_rows.give_back, said.query, worker.id, said.attempt, code, self._board.clock.now_ms(), again=again
+        )
+        self._board.freed(worker.id, said.query)
+        if row is None:
+            raise LatticeError("lease_lost")
+        self._board.changed([row])
+        return row
+
+    async def require_blob(self, worker: WorkerRow, sha256: bytes) -> None:
+        """Raise `not_found` for bytes that are neither its model's nor those of a query that it has leased."""
+        if sha256.hex() == await self._board.artefact(worker.model_id, worker.version):
+            return
+        link = self._board.links.get(worker.id)
+        for each in link.leased.values() if link is not None else ():
+            if sha256 in (each.row.input_sha256, each.keys_sha256, each.database_sha256):
+                return
+        raise LatticeError("not_found", "The worker has no lease that names these bytes.")
+
+
+def _deliver(conn: Connection, given: Delivery, micro_per_second: int, now_ms: int) -> QueryRow:
+    before = query_rows.find_query(conn, given.query_id)
+    row = query_rows.deliver(conn, given, now_ms)
+    if before is not None and before.state == "in_flight":
+        # Only for the token's budget: the time itself is the worker's, and has been billed as such.
+        spent = row.measured().get("worker_ms", 0) - before.measured().get("worker_ms", 0)
+        columns = access_tokens.c
+        conn.execute(
+            update(access_tokens)
+            .where(columns.id == row.token_id)
+            .values(
+                spent_micro=columns.spent_micro + slices.cost(spent, micro_per_second),
+                queries=columns.queries + (0 if row.open else 1),
+            )
+        )
+    return row

@@ -1,0 +1,182 @@
+"""Workers' polls: a contact is billed where that is due, leases are durable before they are handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from lattice.core.errors import LatticeError
+from lattice.core.ids import b64url
+from lattice.core.worker_relay import WorkerPoll, WorkerReply, WorkerWork
+from lattice.gateway.queries import rows as query_rows
+from lattice.gateway.queries.rows import Leased, QueryRow
+from lattice.gateway.workers import billing
+from lattice.gateway.workers.endings import Endings, release
+from lattice.gateway.workers.link import WorkerLink
+from lattice.gateway.workers.rows import WorkerRow, get_worker
+from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
+from lattice.gateway.workers.switchboard import Switchboard
+
+_log = structlog.get_logger("lattice.gateway.workers")
+
+POLL_HOLD_MS = 5_000
+"""Half a slice: what is sold is renewed long before it is over."""
+STOPPING_HOLD_MS = 1_000
+BEAT_MS = 1_000
+"""An active worker's contacts are written down at most this often; a crash of the gateway forgives this much."""
+
+Held = Callable[[Awaitable[None]], Awaitable[bool]]
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a contact came to."""
+
+    row: WorkerRow
+    leased: list[Leased]
+
+
+class Polls:
+    """Answers the one question that a worker always has open."""
+
+    def __init__(self, board: Switchboard, endings: Endings, blinding: Callable[[str], bytes]) -> None:
+        self._board, self._endings, self._blinding = board, endings, blinding
+
+    async def answer(self, row: WorkerRow, request: WorkerPoll, held: Held) -> WorkerReply | None:
+        """Answer a poll; `held` runs the wait and says whether the worker went away meanwhile (None then)."""
+        try:
+            return await self._answer(row, request, held)
+        except LatticeError as error:
+            if error.code != "worker_stopped":
+                raise
+            return WorkerReply(stop=error.details.get("reason") or "requested", worker=row.id)
+
+    async def _answer(self, row: WorkerRow, request: WorkerPoll, held: Held) -> WorkerReply | None:
+        link = self._board.links.get(row.id)
+        if link is None:
+            row = await self._board.store.read(get_worker, row.id)
+            if not row.open:
+                return WorkerReply(stop=row.reason or "requested", worker=row.id)
+            link = self._board.links.setdefault(row.id, WorkerLink(row))
+        if link.superseded(request.session):
+            return WorkerReply(stop="superseded", worker=row.id)
+        first = link.session != request.session
+        if first:
+            await self._open_session(link, request)
+        turn = link.begin(request, self._board.clock.now_ms())
+        await self._beat(link, request)
+        if request.ending and link.row.open:
+            await self._endings.end(row.id, "requested" if link.row.active_at_ms is not None else "failed", seen=True)
+        # The first answer says what to load, so nobody waits for it.
+        if not first and not link.has_news and link.row.open:
+            if await held(link.wait(turn, self._hold_ms(link) / 1000)):
+                return None
+            if turn != link.turn:
+                return await self._reply(link, news=False)
+            await self._beat(link, request)
+        return await self._reply(link, news=turn == link.turn)
+
+    async def _open_session(self, link: WorkerLink, request: WorkerPoll) -> None:
+        """The same process goes on with its leases after a restart of this gateway; another process starts afresh."""
+        same = link.session is None and link.row.session == request.session
+        kept, freed = await self._board.store.write(_take_over, link.row.id, same, self._board.clock.now_ms())
+        link.open_session(request.session, kept)
+        self._board.changed(freed)
+
+    async def _beat(self, link: WorkerLink, request: WorkerPoll) -> None:
+        """Bill the contact where it is due, and lease what there is room for; both in one transaction."""
+        now = self._board.clock.now_ms()
+        row = link.row
+        due = (
+            row.session != request.session
+            or (row.state == "active") != request.active
+            or now - link.beat_ms >= BEAT_MS
+            or (row.paid_until_ms is not None and now >= row.paid_until_ms)
+        )
+        if not due and not link.free:
+            return
+        if not row.open:
+            return
+        slots = (request.concurrency if request.active else 0) if due else link.free
+        beat = await self._board.store.write(_beat, link, request.session, request.active, slots, due, now)
+        if due:
+            link.beat_ms = now
+            self._moved(link, beat.row)
+        link.add(beat.leased)
+        if beat.leased:
+            link.busy_ms = now
+            for each in beat.leased:
+                self._board.board.changed(each.row)
+
+    def _moved(self, link: WorkerLink, row: WorkerRow) -> None:
+        before, link.row = link.row, row
+        if before.state != row.state:
+            _log.info("worker", worker=row.id, state=row.state, reason=row.reason)
+            if row.state == "active":
+                link.busy_ms = self._board.clock.now_ms()
+        if row.state == "stopped" and before.open:
+            asyncio.ensure_future(self._endings.after_end(row))  # noqa: RUF006  it holds no resources and logs its failure
+
+    def _hold_ms(self, link: WorkerLink) -> int:
+        row = link.row
+        if row.state == "stopping":
+            return STOPPING_HOLD_MS
+        if row.state == "active" and row.paid_until_ms is not None:
+            return max(0, min(POLL_HOLD_MS, row.paid_until_ms - self._board.clock.now_ms()))
+        return POLL_HOLD_MS
+
+    async def _reply(self, link: WorkerLink, news: bool) -> WorkerReply:
+        row = link.row
+        fresh, cancels = link.take_news() if news and row.open else ([], ())
+        stop = row.reason if row.state in ("stopping", "stopped") else None
+        if stop is not None and news:
+            link.told_stop = True
+        return WorkerReply(
+            paid_for_ms=self._paid_for_ms(row),
+            work=tuple(_work(each) for each in fresh),
+            cancel=cancels,
+            stop=stop,
+            artefact=await self._board.artefact(row.model_id, row.version),
+            blinding=b64url(self._blinding(row.model_id)),
+            worker=row.id,
+            hold_ms=POLL_HOLD_MS,
+        )
+
+    def _paid_for_ms(self, row: WorkerRow) -> int:
+        """The reserve is part of it: a worker that hears of a stop in time has all of it left to finish in."""
+        if row.paid_until_ms is None or row.state not in ("active", "stopping"):
+            return 0
+        return max(0, min(SLICE_MS, row.paid_until_ms - self._board.clock.now_ms()) + DRAIN_MS)
+
+
+def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, slots: int, due: bool, now_ms: int) -> Beat:
+    row = link.row
+    if due:
+        row = billing.contact(conn, row.id, session, active, now_ms)
+        if link.leased:
+            query_rows.renew(conn, row.id, now_ms)
+    if row.state != "active":
+        return Beat(row, [])
+    room = slots - len(link.leased) if due else slots
+    return Beat(row, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms))
+
+
+def _take_over(conn: Connection, worker_id: str, same: bool, now_ms: int) -> tuple[list[Leased], list[QueryRow]]:
+    if not same:
+        return [], release(conn, worker_id, "runtime_failed", True, now_ms)
+    return query_rows.leased_to(conn, worker_id), []
+
+
+def _work(leased: Leased) -> WorkerWork:
+    row = leased.row
+    return WorkerWork(
+        id=row.id,
+        attempt=row.attempt,
+        inputs=row.input_sha256.hex(),
+        evaluation_keys=leased.keys_sha256.hex(),
+        deadline_ms=row.deadline_ms,
+        database=leased.database_sha256.hex() if leased.database_sha256 else None,
+    )
