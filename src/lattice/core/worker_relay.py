@@ -25,7 +25,7 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     """`session` is random per process. `active`: the program is loaded, so from now on time is billed.
 
     `concurrency` is how many queries the worker takes at once; `identity` is the Ed25519 key that signs its receipts;
-    `cached` are hashes of keys that it holds in memory. `ending`: it takes no more work, finishes `running` and stops.
+    `cached` are hashes of keys that it holds in memory. `inline`: small inputs may come with their work. `ending`: it takes no more work, finishes `running` and stops.
     """
 
     session: str
@@ -35,6 +35,7 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     concurrency: int = 1
     identity: str = ""
     ending: bool = False
+    inline: bool = False
     protocol: int = WORKER_PROTOCOL
 
 
@@ -43,6 +44,7 @@ class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `evaluation_keys` is a bundle of the client's public key and its evaluation keys, `inputs` a bundle of ciphertexts,
     `database` a bundle of the ciphertexts of rows that were uploaded before. `blinding` is the provider's secret.
+    `data` are the bytes of `inputs` where they are small and the worker's poll said `inline`; else it fetches them.
     """
 
     id: str
@@ -53,6 +55,7 @@ class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
     artefact: str = ""
     database: str | None = None
     blinding: str = ""
+    data: bytes = b""
 
 
 class WorkerReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,17 @@ from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.version_rows import VersionRow, require_ready
 from lattice.gateway.idempotency import Guard
-from lattice.gateway.queries.rows import NewQuery, QueryRow, add_query, get_query, open_of_token
+from lattice.gateway.queries.rows import (
+    Leased,
+    NewQuery,
+    QueryRow,
+    Seat,
+    add_leased,
+    add_query,
+    get_query,
+    open_of_token,
+    seated,
+)
 from lattice.gateway.store.schema import access_tokens, encrypted_databases, hardware_classes
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.rows import open_workers
@@ -26,14 +36,12 @@ MAX_OPEN = 256
 _BUDGET = select(access_tokens.c.budget_micro, access_tokens.c.spent_micro, access_tokens.c.revoked_at_ms).where(
     access_tokens.c.id == bindparam("token")
 )
-_DATABASE = select(encrypted_databases.c.id).where(
+_DATABASE = select(encrypted_databases.c.blob_sha256).where(
     encrypted_databases.c.id == bindparam("database"),
     encrypted_databases.c.model_id == bindparam("model"),
     encrypted_databases.c.user == bindparam("end_user"),
     encrypted_databases.c.deleted_at_ms.is_(None),
 )
-
-
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a request asks for beside its body."""
 
@@ -54,20 +62,31 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """The queued query, or the one that the same idempotency key queued before."""
+    """The queued query, or the one that the same idempotency key queued before; `leased` where a worker has it now."""
 
     row: QueryRow
     again: bool
+    leased: Leased | None = None
 
 
-def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[VersionRow, KeysRow]:
+class Checked(msgspec.Struct, frozen=True):
+    """What a query that may run will need."""
+
+    version: VersionRow
+    keys: KeysRow
+    database_sha256: bytes | None
+
+
+def check(conn: Connection, token: TokenRecord, wanted: Wanted, seat: Seat | None = None) -> Checked:
     """Whether such a query could run: a ready version, keys that fit, budget, a worker that runs or may be started."""
     user = token.require_user()
     version = require_ready(conn, token.model_id)
     keys = _keys(conn, token.model_id, user, version, wanted.evaluation_keys)
+    database = None
     if wanted.database is not None:
         params = {"database": wanted.database, "model": token.model_id, "end_user": user}
-        if conn.execute(_DATABASE, params).one_or_none() is None:
+        database = conn.execute(_DATABASE, params).scalar()
+        if database is None:
             raise LatticeError("not_found", "There is no encrypted database with that id.")
     budget, spent, revoked = conn.execute(_BUDGET, {"token": token.id}).one()
     if revoked is not None:
@@ -76,36 +95,53 @@ def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> tuple[Version
         raise LatticeError("budget_reached")
     if open_of_token(conn, token.id) >= MAX_OPEN:
         raise LatticeError("queue_full", f"The token has {MAX_OPEN} queries that have not ended.", retry_after_ms=1_000)
-    _require_worker(conn, token, version.number, wanted.verify)
-    return version, keys
+    if not _fits(conn, seat, version, wanted):
+        _require_worker(conn, token, version.number, wanted.verify)
+    return Checked(version, keys, database)
 
 
 def submit(
-    conn: Connection, token: TokenRecord, wanted: Wanted, body: Body, guard: Guard | None, now_ms: int, until_ms: int
+    conn: Connection,
+    token: TokenRecord,
+    wanted: Wanted,
+    body: Body,
+    guard: Guard | None,
+    now_ms: int,
+    until_ms: int,
+    seat: Seat | None = None,
 ) -> Taken:
-    """Queue a query whose body is stored."""
+    """Queue a query whose body is stored; lease it at once where there is a seat at a worker of its version."""
     if guard is not None:
         kept = idempotency.take(conn, guard.claim, None, now_ms)
         if kept is not None:
             return Taken(get_query(conn, guard.box.open(kept.sealed).decode(), token.id), again=True)
-    version, keys = check(conn, token, wanted)
+    found = check(conn, token, wanted, seat)
     new = NewQuery(
         account_id=token.account_id,
         model_id=token.model_id,
-        version=version.number,
+        version=found.version.number,
         token_id=token.id,
         user=token.user,
-        evaluation_key_id=keys.id,
+        evaluation_key_id=found.keys.id,
         verify=wanted.verify,
         input_sha256=body.sha256,
         input_bytes=body.size,
         database_id=wanted.database,
         deadline_ms=until_ms,
     )
-    row = add_query(conn, new, now_ms)
+    place = seat if _fits(conn, seat, found.version, wanted) else None
+    row = add_query(conn, new, now_ms) if place is None else add_leased(conn, new, place, now_ms)
     if guard is not None:
         idempotency.finish(conn, guard.claim, 202, guard.box.seal(row.id.encode()))
-    return Taken(row, again=False)
+    leased = None if place is None else Leased(row, found.keys.blob_sha256, found.database_sha256)
+    return Taken(row, again=False, leased=leased)
+
+
+def _fits(conn: Connection, seat: Seat | None, version: VersionRow, wanted: Wanted) -> bool:
+    """Whether a seat is all the workers that the query needs, and its worker has not been stopped meanwhile."""
+    if seat is None or seat.version != version.number or wanted.verify != 1:
+        return False
+    return seated(conn, seat.worker_id)
 
 
 def _keys(conn: Connection, model_id: str, user: str, version: VersionRow, keys_id: str | None) -> KeysRow:
@@ -125,12 +161,12 @@ def _require_worker(conn: Connection, token: TokenRecord, version: int, needed: 
     model = find_model(conn, token.model_id)
     if model is None:
         raise LatticeError("not_found", "The model was deleted.")
-    workers = [
+    running = [
         row
         for row in open_workers(conn, model_id=token.model_id)
         if row.version == version and row.state in ("starting", "active")
     ]
-    if len(workers) >= needed:
+    if len(running) >= needed:
         return
     scaling = read_scaling(model.settings)
     if not scaling.autostart or scaling.max_workers < needed:

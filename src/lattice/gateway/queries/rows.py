@@ -14,7 +14,8 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 from lattice.core.clock import MINUTE_MS
 from lattice.core.errors import LatticeError
 from lattice.core.ids import Prefix, new_id
-from lattice.gateway.store.schema import encrypted_databases, encrypted_queries, evaluation_keys
+from lattice.gateway.store.prepared import Prepared
+from lattice.gateway.store.schema import encrypted_databases, encrypted_queries, evaluation_keys, workers
 
 State = Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]
 EndState = Literal["completed", "failed", "cancelled", "expired"]
@@ -28,6 +29,7 @@ MAX_RUNS = 2
 BATCH = 500
 
 _c = encrypted_queries.c
+_INSERT = Prepared(insert(encrypted_queries), tuple(column.name for column in _c))
 _ALL = select(encrypted_queries)
 _BY_ID = _ALL.where(_c.id == bindparam("query"))
 _LOCKED = _BY_ID.with_for_update()
@@ -55,6 +57,7 @@ _WAITING = (
     .where(_c.ended_at_ms.is_(None), _c.state == "queued")
     .group_by(_c.model_id, _c.version)
 )
+_SEATED = Prepared(select(workers.c.id).where(workers.c.id == bindparam("worker"), workers.c.state == "active"))
 
 
 class QueryRow(msgspec.Struct, frozen=True):
@@ -110,17 +113,37 @@ class NewQuery(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: int
 
 
+class Seat(msgspec.Struct, frozen=True):
+    """Room at a worker that waits for work."""
+
+    worker_id: str
+    version: int
+
+
 def add_query(conn: Connection, new: NewQuery, now_ms: int) -> QueryRow:
     """Queue it."""
-    values = msgspec.structs.asdict(new) | {
-        "id": new_id(Prefix.QUERY, now_ms),
-        "state": "queued",
-        "attempt": 0,
-        "created_at_ms": now_ms,
-        "lease_expires_ms": new.deadline_ms,
-    }
-    conn.execute(insert(encrypted_queries), values)
-    return get_query(conn, values["id"])
+    fresh = {"worker_id": None, "timings": None, "state": "queued", "attempt": 0, "lease_expires_ms": new.deadline_ms}
+    return _add(conn, new, now_ms, fresh)
+
+
+def add_leased(conn: Connection, new: NewQuery, seat: Seat, now_ms: int) -> QueryRow:
+    """Queue it and lease it to a worker that waits, in one statement."""
+    return _add(conn, new, now_ms, _leased(new.deadline_ms, {}, 0, seat.worker_id, now_ms))
+
+
+def _add(conn: Connection, new: NewQuery, now_ms: int, state: dict[str, Any]) -> QueryRow:
+    row = QueryRow(
+        id=new_id(Prefix.QUERY, now_ms),
+        created_at_ms=now_ms,
+        output_sha256=None,
+        output_bytes=None,
+        receipt=None,
+        reason=None,
+        ended_at_ms=None,
+        **msgspec.structs.asdict(new) | state,
+    )
+    _INSERT.change(conn, msgspec.structs.asdict(row))
+    return row
 
 
 def find_query(conn: Connection, query_id: str, *, lock: bool = False) -> QueryRow | None:
@@ -161,6 +184,11 @@ class Leased(msgspec.Struct, frozen=True):
     database_sha256: bytes | None
 
 
+def seated(conn: Connection, worker_id: str) -> bool:
+    """Whether a worker may be given work, as far as this transaction sees."""
+    return _SEATED.row(conn, {"worker": worker_id}) is not None
+
+
 def lease(
     conn: Connection, worker_id: str, model_id: str, version: int, most: int, cached: frozenset[str], now_ms: int
 ) -> list[Leased]:
@@ -186,17 +214,20 @@ def lease(
 
 
 def _lease(conn: Connection, row: QueryRow, worker_id: str, now_ms: int) -> QueryRow:
-    timings = row.measured() | {"leased_at_ms": now_ms}
+    timings = row.measured()
     timings.setdefault("queue_ms", max(0, now_ms - row.created_at_ms))
-    return _change(
-        conn,
-        row,
-        state="in_flight",
-        attempt=row.attempt + 1,
-        worker_id=worker_id,
-        lease_expires_ms=min(now_ms + LEASE_MS, row.deadline_ms),
-        timings=msgspec.json.encode(timings).decode(),
-    )
+    return _change(conn, row, **_leased(row.deadline_ms, timings, row.attempt, worker_id, now_ms))
+
+
+def _leased(deadline_ms: int, timings: dict[str, int], attempt: int, worker_id: str, now_ms: int) -> dict[str, Any]:
+    """What a lease changes."""
+    return {
+        "state": "in_flight",
+        "attempt": attempt + 1,
+        "worker_id": worker_id,
+        "lease_expires_ms": min(now_ms + LEASE_MS, deadline_ms),
+        "timings": msgspec.json.encode({"queue_ms": 0} | timings | {"leased_at_ms": now_ms}).decode(),
+    }
 
 
 def _hashes(conn: Connection, table: Any, ids: set[str | None]) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
 from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.queries import rows as query_rows
-from lattice.gateway.queries.rows import Delivery, QueryRow
+from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
 from lattice.gateway.store.schema import access_tokens
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.link import WorkerLink
@@ -29,18 +29,36 @@ class Deliveries:
         self._board, self._blobs = board, blobs
 
     async def results(
-        self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes]
+        self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes], size: int | None
     ) -> QueryRow:
-        """Store a result, check its receipt, and end the query with it. Raises `lease_lost`, `receipt_invalid`."""
-        row = await self._board.store.read(query_rows.find_query, query_id)
+        """Store a result (of `size` bytes, where that was announced), check its receipt, and end the query with it.
+
+        Raises `lease_lost`, `receipt_invalid`.
+        """
+        link = self._board.links.get(worker.id)
+        held = link.leased.get(query_id) if link is not None else None
+        row = held.row if held is not None else await self._board.store.read(query_rows.find_query, query_id)
         if row is None or (row.worker_id, row.attempt) != (worker.id, attempt):
             raise LatticeError("lease_lost")
-        blob = await self._blobs.put(body, MAX_RESULT_BYTES)
-        link = self._board.links.get(worker.id)
+        blob = await self._blobs.put_any(body, size, MAX_RESULT_BYTES)
         self._check_receipt(receipt, row, blob.sha256, link)
         given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode())
-        done = await self._board.store.write(_deliver, given, worker.price_micro_per_second, self._board.clock.now_ms())
-        self._board.freed(worker.id, query_id)
+        return await self._deliver(worker, given, link)
+
+    async def _deliver(self, worker: WorkerRow, given: Delivery, link: WorkerLink | None) -> QueryRow:
+        """End the query, and lease the worker its next one in the same transaction."""
+        now, price = self._board.clock.now_ms(), worker.price_micro_per_second
+        if link is None or link.row.state != "active" or not self._board.behind(link):
+            done = await self._board.store.write(_deliver, given, price, now)
+            self._board.freed(worker.id, given.query_id)
+        else:
+            queued, room = self._board.queued(link.row), link.room()
+            with link.reserve(room):
+                done, leased = await self._board.store.write(_deliver_and_lease, given, price, link, room + 1, now)
+                self._board.freed(worker.id, given.query_id)
+                if len(leased) <= room:
+                    link.seen_empty = queued
+                self._board.leased(worker.id, leased)
         self._board.changed([done])
         return done
 
@@ -80,6 +98,15 @@ class Deliveries:
             if sha256 in (each.row.input_sha256, each.keys_sha256, each.database_sha256):
                 return
         raise LatticeError("not_found", "The worker has no lease that names these bytes.")
+
+
+def _deliver_and_lease(
+    conn: Connection, given: Delivery, micro_per_second: int, link: WorkerLink, room: int, now_ms: int
+) -> tuple[QueryRow, list[Leased]]:
+    done, row = _deliver(conn, given, micro_per_second, now_ms), link.row
+    if not query_rows.seated(conn, row.id):
+        return done, []
+    return done, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms)
 
 
 def _deliver(conn: Connection, given: Delivery, micro_per_second: int, now_ms: int) -> QueryRow:

@@ -6,7 +6,8 @@ Pure bookkeeping without I/O; `service` makes it durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from lattice.core.worker_relay import WorkerPoll
 from lattice.gateway.queries.rows import Leased
@@ -31,6 +32,11 @@ class WorkerLink:
         self.heard_ms = 0
         self.busy_ms = 0  # when it last had something to do
         self.told_stop = False
+        self.inline = False
+        self.seen_empty = -1
+        """What was queued for it (`Switchboard.queued`) when a look found less than it had room for."""
+        self.reserved = 0
+        """Slots of leases that are being written."""
         self._former: dict[str, None] = {}
         self._held: frozenset[str] = frozenset()
         self._sent: dict[str, int] = {}
@@ -63,6 +69,7 @@ class WorkerLink:
         self.identity = poll.identity or self.identity
         self.slots = min(max(poll.concurrency, 1), MAX_SLOTS) if poll.active else 0
         self.cached = frozenset(poll.cached[:256])
+        self.inline = poll.inline
         self._held = frozenset(poll.running)
         # What a lost reply carried is sent again; what the worker has and should not have, it is told to drop.
         self._sent = {query: attempt for query, attempt in self._sent.items() if query in self._held}
@@ -74,7 +81,20 @@ class WorkerLink:
     @property
     def free(self) -> int:
         """Slots that nothing is leased into; none for a worker that is to stop."""
-        return 0 if self.row.state != "active" else max(0, self.slots - len(self.leased))
+        return self.room() if self.row.state == "active" else 0
+
+    def room(self) -> int:
+        """Slots for which no lease is there or on its way, whatever the worker's state."""
+        return max(0, self.slots - len(self.leased) - self.reserved)
+
+    @contextmanager
+    def reserve(self, slots: int) -> Iterator[None]:
+        """Nobody else fills these slots while leases for them are being written."""
+        self.reserved += slots
+        try:
+            yield
+        finally:
+            self.reserved -= slots
 
     def add(self, leases: Iterable[Leased]) -> None:
         """These were leased to it."""
@@ -108,6 +128,11 @@ class WorkerLink:
         """Whether a held poll should be answered."""
         stopping = self.row.state in ("stopping", "stopped") and not self.told_stop
         return bool(self._cancels) or stopping or bool(self.unsent())
+
+    @property
+    def waits(self) -> bool:
+        """Whether a poll is held that work could go out with."""
+        return self._waiter is not None
 
     # --- waiting -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 import structlog
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url
 from lattice.core.worker_relay import WorkerPoll, WorkerReply, WorkerWork
+from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Leased, QueryRow
 from lattice.gateway.workers import billing
@@ -29,6 +30,9 @@ STOPPING_HOLD_MS = 1_000
 BEAT_MS = 1_000
 """An active worker's contacts are written down at most this often; a crash of the gateway forgives this much."""
 
+INLINE_BYTES = 2 * 1024 * 1024
+"""Of queries in one reply; with base64 they stay within what a worker reads."""
+
 Held = Callable[[Awaitable[None]], Awaitable[bool]]
 
 
@@ -42,8 +46,10 @@ class Beat(msgspec.Struct, frozen=True):
 class Polls:
     """Answers the one question that a worker always has open."""
 
-    def __init__(self, board: Switchboard, endings: Endings, blinding: Callable[[str], bytes]) -> None:
-        self._board, self._endings, self._blinding = board, endings, blinding
+    def __init__(
+        self, board: Switchboard, blobs: BlobStore, endings: Endings, blinding: Callable[[str], bytes]
+    ) -> None:
+        self._board, self._blobs, self._endings, self._blinding = board, blobs, endings, blinding
 
     async def answer(self, row: WorkerRow, request: WorkerPoll, held: Held) -> WorkerReply | None:
         """Answer a poll; `held` runs the wait and says whether the worker went away meanwhile (None then)."""
@@ -71,13 +77,20 @@ class Polls:
         if request.ending and link.row.open:
             await self._endings.end(row.id, "requested" if link.row.active_at_ms is not None else "failed", seen=True)
         # The first answer says what to load, so nobody waits for it.
-        if not first and not link.has_news and link.row.open:
-            if await held(link.wait(turn, self._hold_ms(link) / 1000)):
-                return None
-            if turn != link.turn:
-                return await self._reply(link, news=False)
-            await self._beat(link, request)
+        if not first and not await self._held(link, request, turn, held):
+            return None
         return await self._reply(link, news=turn == link.turn)
+
+    async def _held(self, link: WorkerLink, request: WorkerPoll, turn: int, held: Held) -> bool:
+        """Return when there is something to say, or it is time; False where the worker went away meanwhile."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._hold_ms(link) / 1000
+        while not link.has_news and link.row.open and turn == link.turn and (left := until - loop.time()) > 0:
+            if await held(link.wait(turn, left)):
+                return False
+            if turn == link.turn and not link.has_news:
+                await self._beat(link, request)
+        return True
 
     async def _open_session(self, link: WorkerLink, request: WorkerPoll) -> None:
         """The same process goes on with its leases after a restart of this gateway; another process starts afresh."""
@@ -96,20 +109,18 @@ class Polls:
             or now - link.beat_ms >= BEAT_MS
             or (row.paid_until_ms is not None and now >= row.paid_until_ms)
         )
-        if not due and not link.free:
+        if not row.open or not (due or (link.free and self._board.behind(link))):
             return
-        if not row.open:
-            return
-        slots = (request.concurrency if request.active else 0) if due else link.free
-        beat = await self._board.store.write(_beat, link, request.session, request.active, slots, due, now)
-        if due:
-            link.beat_ms = now
-            self._moved(link, beat.row)
-        link.add(beat.leased)
-        if beat.leased:
-            link.busy_ms = now
-            for each in beat.leased:
-                self._board.board.changed(each.row)
+        queued = self._board.queued(row)
+        room = link.room()
+        with link.reserve(room):
+            beat = await self._board.store.write(_beat, link, request.session, request.active, room, due, now)
+            if due:
+                link.beat_ms = now
+                self._moved(link, beat.row)
+            if len(beat.leased) < room and beat.row.state == "active":
+                link.seen_empty = queued
+            self._board.leased(row.id, beat.leased)
 
     def _moved(self, link: WorkerLink, row: WorkerRow) -> None:
         before, link.row = link.row, row
@@ -136,7 +147,7 @@ class Polls:
             link.told_stop = True
         return WorkerReply(
             paid_for_ms=self._paid_for_ms(row),
-            work=tuple(_work(each) for each in fresh),
+            work=tuple(_work(each, data) for each, data in self._with_inputs(fresh, link.inline)),
             cancel=cancels,
             stop=stop,
             artefact=await self._board.artefact(row.model_id, row.version),
@@ -145,6 +156,15 @@ class Polls:
             hold_ms=POLL_HOLD_MS,
         )
 
+    def _with_inputs(self, fresh: list[Leased], inline: bool) -> Iterator[tuple[Leased, bytes]]:
+        """Each lease with its query's bytes, as far as they are at hand and a reply has room for them."""
+        room = INLINE_BYTES if inline else 0
+        for each in fresh:
+            fits = each.row.input_bytes <= room
+            data = (self._blobs.take_recent(each.row.input_sha256) if fits else None) or b""
+            room -= len(data)
+            yield each, data
+
     def _paid_for_ms(self, row: WorkerRow) -> int:
         """The reserve is part of it: a worker that hears of a stop in time has all of it left to finish in."""
         if row.paid_until_ms is None or row.state not in ("active", "stopping"):
@@ -152,7 +172,7 @@ class Polls:
         return max(0, min(SLICE_MS, row.paid_until_ms - self._board.clock.now_ms()) + DRAIN_MS)
 
 
-def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, slots: int, due: bool, now_ms: int) -> Beat:
+def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, room: int, due: bool, now_ms: int) -> Beat:
     row = link.row
     if due:
         row = billing.contact(conn, row.id, session, active, now_ms)
@@ -160,7 +180,6 @@ def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, slots:
             query_rows.renew(conn, row.id, now_ms)
     if row.state != "active":
         return Beat(row, [])
-    room = slots - len(link.leased) if due else slots
     return Beat(row, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms))
 
 
@@ -170,7 +189,7 @@ def _take_over(conn: Connection, worker_id: str, same: bool, now_ms: int) -> tup
     return query_rows.leased_to(conn, worker_id), []
 
 
-def _work(leased: Leased) -> WorkerWork:
+def _work(leased: Leased, data: bytes) -> WorkerWork:
     row = leased.row
     return WorkerWork(
         id=row.id,
@@ -179,4 +198,5 @@ def _work(leased: Leased) -> WorkerWork:
         evaluation_keys=leased.keys_sha256.hex(),
         deadline_ms=row.deadline_ms,
         database=leased.database_sha256.hex() if leased.database_sha256 else None,
+        data=data,
     )

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import RECEIPT_HEADER, WORKER_PROTOCOL, WorkerFail, WorkerPoll
-from lattice.gateway.encrypted.access import body_pieces
+from lattice.gateway.encrypted.access import announced_size, body_pieces
 from lattice.gateway.http.exchange import ClientGone
 from lattice.gateway.workers.rows import WorkerRow
 
@@ -73,7 +73,7 @@ def router(gateway: Gateway) -> APIRouter:
         worker = await _worker(gateway, request)
         receipt = request.headers.get(RECEIPT_HEADER, "")
         body = body_pieces(request, gateway.settings.body_seconds)
-        row = await service.deliveries.results(worker, query, attempt, receipt, body)
+        row = await service.deliveries.results(worker, query, attempt, receipt, body, announced_size(request))
         return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
 
     @api.post("/v1/relay/worker/fail")

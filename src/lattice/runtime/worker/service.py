@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import signal
@@ -131,6 +132,7 @@ class Worker:
             concurrency=self._settings.at_once,
             identity=self._identity.public.text,
             ending=ending,
+            inline=True,
         )
 
     def _take(self, reply: WorkerReply) -> None:
@@ -198,12 +200,18 @@ class Worker:
         secret = unb64url(work.blinding) if work.blinding else self._secret
         keys, inputs, database = await asyncio.gather(
             self._patiently(lambda: self._user_keys(str(work.evaluation_keys), model)),
-            self._patiently(lambda: self._link.read(work.inputs)),
+            self._inputs(work),
             self._database(work.database),
         )
         if work.id in self._cancelled:
             raise LatticeError("work_cancelled")
         return await self._in_thread(evaluation.answer, model, keys, work, inputs, database, secret, self._identity)
+
+    async def _inputs(self, work: WorkerWork) -> bytes:
+        """What came with the work, if it is what the work names; else it is fetched."""
+        if work.data and hashlib.sha256(work.data).hexdigest() == work.inputs:
+            return work.data
+        return await self._patiently(lambda: self._link.read(work.inputs))
 
     async def _user_keys(self, sha256: str, model: evaluation.Model) -> evaluation.UserKeys:
         async def make() -> tuple[evaluation.UserKeys, int]:
