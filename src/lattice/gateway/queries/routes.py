@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -20,7 +21,9 @@ from lattice.gateway.api.views import Page
 from lattice.gateway.encrypted.access import announced_size, authenticate_token, body_pieces
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import complete_upload
+from lattice.gateway.http.dispatch import read_parameters
 from lattice.gateway.http.exchange import ClientGone
+from lattice.gateway.http.openapi import query_parameter
 from lattice.gateway.queries import desk
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
 from lattice.gateway.queries.desk import Body, Taken, Wanted
@@ -42,34 +45,33 @@ if TYPE_CHECKING:
 SUBMIT = "/v1/encrypted-queries"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BUNDLE: dict[int | str, dict[str, Any]] = {200: {"content": {BUNDLE_MEDIA_TYPE: _BINARY}}}
+_ASKED = {
+    "parameters": [
+        query_parameter("evaluation_keys", {"type": "string"}),
+        query_parameter("wait", {"type": "string", "enum": ["0", "1"], "default": "1"}),
+        query_parameter("verify", {"type": "string", "enum": ["1", "2"], "default": "1"}),
+        query_parameter("database", {"type": "string"}),
+    ]
+}
 _QUIET_SECONDS = 15.0
 PASSED_SECONDS = 1.0
 MAX_PASSED = 10_000
 
 
-def router(gateway: Gateway) -> APIRouter:
+class _Asked(msgspec.Struct, frozen=True):
+    """The query parameters of a submission."""
+
+    evaluation_keys: str | None = None
+    wait: Literal["0", "1"] = "1"
+    verify: Literal["1", "2"] = "1"
+    database: str | None = None
+
+
+def router(gateway: Gateway, counter: QueryCounter) -> APIRouter:
     """The token holder's routes for queries."""
     api = APIRouter(tags=["encrypted queries"])
-    counter = QueryCounter(gateway)
 
-    @api.post(SUBMIT, responses={**_BUNDLE, 202: {"model": QueryView}})
-    async def submit(
-        request: Request,
-        evaluation_keys: str | None = None,
-        wait: Literal["0", "1"] = "1",
-        verify: Literal["1", "2"] = "1",
-        database: str | None = None,
-    ) -> Response:
-        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again."""
-        begun = time.perf_counter()
-        token = await authenticate_token(gateway, request)
-        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database)
-        taken = await counter.take(request, token, wanted)
-        body_ms = (time.perf_counter() - begun) * 1000
-        if wait == "0":
-            return JSONResponse(QueryView.of(taken.row).model_dump(), 202)
-        row = await counter.wait(request, taken)
-        return counter.result(row, body_ms, (time.perf_counter() - begun) * 1000)
+    api.post(SUBMIT, responses={**_BUNDLE, 202: {"model": QueryView}}, openapi_extra=_ASKED)(counter.submit)
 
     @api.get(SUBMIT)
     async def read_queries(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[QueryView]:
@@ -115,6 +117,18 @@ class QueryCounter:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._passed: dict[tuple[str, Wanted], float] = {}
+
+    async def submit(self, request: Request) -> Response:
+        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again."""
+        begun = time.perf_counter()
+        token, asked = await authenticate_token(self._gateway, request), read_parameters(request, _Asked)
+        wanted = Wanted(evaluation_keys=asked.evaluation_keys, verify=int(asked.verify), database=asked.database)
+        taken = await self.take(request, token, wanted)
+        body_ms = (time.perf_counter() - begun) * 1000
+        if asked.wait == "0":
+            return JSONResponse(QueryView.of(taken.row).model_dump(), 202)
+        row = await self.wait(request, taken)
+        return self.result(row, body_ms, (time.perf_counter() - begun) * 1000)
 
     async def take(self, request: Request, token: TokenRecord, wanted: Wanted) -> Taken:
         """Check, then stream the body into the blob store, then queue, or lease to a worker that waits."""
