@@ -261,7 +261,7 @@ def leases_of(conn: Connection, worker_id: str) -> list[QueryRow]:
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A worker's result whose bytes are stored."""
+    """A worker's result whose bytes are stored. `began_ms`: when it had its turn, after waiting behind others there."""
 
     query_id: str
     worker_id: str
@@ -269,6 +269,7 @@ class Delivery(msgspec.Struct, frozen=True):
     sha256: bytes
     size: int
     receipt: bytes | None
+    began_ms: int = 0
 
 
 def deliver(conn: Connection, given: Delivery, now_ms: int) -> QueryRow:
@@ -285,8 +286,10 @@ def deliver(conn: Connection, given: Delivery, now_ms: int) -> QueryRow:
             return row
         raise LatticeError("lease_lost")
     timings = row.measured()
-    spent = max(0, now_ms - timings.pop("leased_at_ms", now_ms))
-    timings["worker_ms"] = timings.get("worker_ms", 0) + spent
+    leased_at = timings.pop("leased_at_ms", now_ms)
+    began = max(leased_at, given.began_ms)
+    timings["queue_ms"] = timings.get("queue_ms", 0) + began - leased_at
+    timings["worker_ms"] = timings.get("worker_ms", 0) + max(0, now_ms - began)
     result = {
         "output_sha256": given.sha256,
         "output_bytes": given.size,

@@ -42,7 +42,8 @@ class Deliveries:
             raise LatticeError("lease_lost")
         blob = await self._blobs.put_any(body, size, MAX_RESULT_BYTES)
         self._check_receipt(receipt, row, blob.sha256, link)
-        given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode())
+        began = link.began_ms(query_id) if link is not None else 0
+        given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode(), began)
         return await self._deliver(worker, given, link)
 
     async def _deliver(self, worker: WorkerRow, given: Delivery, link: WorkerLink | None) -> QueryRow:

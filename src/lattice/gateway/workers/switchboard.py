@@ -85,7 +85,7 @@ class Switchboard:
         link = self.links.get(worker_id or "")
         if link is not None:
             link.busy_ms = self.clock.now_ms()
-            link.drop(query_id, cancel=cancel)
+            link.drop(query_id, link.busy_ms, cancel=cancel)
             link.wake()
 
     def changed(self, changed: list[QueryRow]) -> None:
@@ -99,5 +99,5 @@ class Switchboard:
         """A query ended from outside: tell its worker and whoever waits."""
         link = self.links.get(row.worker_id or "")
         if link is not None:
-            link.drop(row.id, cancel=True)
+            link.drop(row.id, self.clock.now_ms(), cancel=True)
         self.board.changed(row)

@@ -33,6 +33,10 @@ DRAIN_S = 5.0
 """How long running queries may take after a stop; the gateway keeps as much paid time in reserve."""
 DELIVERY_TRIES = 4
 RETRY_S = 0.25
+HAND_OVER_MS = 20
+"""From a result to the next query, on a slow day."""
+LONG_MS = 1_000
+"""Evaluations longer than this lose less than two parts in a hundred between two of them."""
 
 T = TypeVar("T")
 
@@ -78,6 +82,7 @@ class Worker:
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._secret = b""
+        self._evaluate_ms: int | None = None
         self._changed = asyncio.Event()
         self.ending: str | None = None
         """Why no more work is taken; None while it is."""
@@ -124,12 +129,14 @@ class Worker:
                 await polling
 
     def _said(self, *, ending: bool = False) -> WorkerPoll:
+        ahead = queries_ahead(self._settings.at_once, self._evaluate_ms)
         return WorkerPoll(
             session=self._session,
             active=self._model is not None,
             running=tuple(dict.fromkeys(query for query, _ in self._running)),
             cached=self._keys.hashes[-64:],
-            concurrency=self._settings.at_once,
+            concurrency=self._settings.at_once + ahead,
+            ahead=ahead,
             identity=self._identity.public.text,
             ending=ending,
             inline=True,
@@ -203,9 +210,23 @@ class Worker:
             self._inputs(work),
             self._database(work.database),
         )
+        outcome = await self._in_thread(self._evaluate, model, keys, work, inputs, database, secret)
+        self._evaluate_ms = outcome.milliseconds
+        return outcome
+
+    def _evaluate(
+        self,
+        model: evaluation.Model,
+        keys: evaluation.UserKeys,
+        work: WorkerWork,
+        inputs: bytes,
+        database: bytes,
+        secret: bytes,
+    ) -> evaluation.Outcome:
+        """In a thread, perhaps after a while: it may have been cancelled meanwhile."""
         if work.id in self._cancelled:
             raise LatticeError("work_cancelled")
-        return await self._in_thread(evaluation.answer, model, keys, work, inputs, database, secret, self._identity)
+        return evaluation.answer(model, keys, work, inputs, database, secret, self._identity)
 
     async def _inputs(self, work: WorkerWork) -> bytes:
         """What came with the work, if it is what the work names; else it is fetched."""
@@ -259,6 +280,16 @@ class Worker:
                 await self._link.poll(self._said(ending=True))
         log.info("worker.ended", reason=self.ending, unfinished=len(self._running))
         return EXIT_FAILED if self.ending == "failed" else 0
+
+
+def queries_ahead(at_once: int, evaluate_ms: int | None) -> int:
+    """How many queries to have at hand while others are evaluated, so that no core waits between two of them.
+
+    None before the first evaluation, and none where one takes so long that another worker may be free before.
+    """
+    if evaluate_ms is None or evaluate_ms > LONG_MS:
+        return 0
+    return min(at_once, -(-at_once * HAND_OVER_MS // max(1, evaluate_ms)))
 
 
 def _ms(seconds: float) -> int:
