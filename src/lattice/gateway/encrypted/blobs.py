@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from lattice.core.errors import LatticeError
+from lattice.gateway.encrypted.part_file import aligned
 from lattice.gateway.encrypted.recent import Recent
 
 PIECE_BYTES = 1024 * 1024
@@ -52,8 +53,11 @@ class BlobStore(Protocol):
         """What `put_any` stored a moment ago, once; None where it has to be read."""
         ...
 
-    async def adopt(self, path: Path, sha256: bytes) -> bool:
-        """Take over a finished file of this very hash; False (and nothing kept) where it has another."""
+    async def adopt(self, path: Path, sha256: bytes, found: bytes | None = None) -> bool:
+        """Take over a finished file of this very hash; False (and nothing kept) where it has another.
+
+        `found` is its hash where that was computed as the file was written.
+        """
         ...
 
     def stream(self, sha256: bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -130,9 +134,12 @@ class FolderBlobs:
         """What `put_any` stored a moment ago, once; None where it has to be read."""
         return self._recent.take(sha256)
 
-    async def adopt(self, path: Path, sha256: bytes) -> bool:
-        """Take over a finished file of this very hash; False (and nothing kept) where it has another."""
-        return await self.run(self._adopt, path, sha256)
+    async def adopt(self, path: Path, sha256: bytes, found: bytes | None = None) -> bool:
+        """Take over a finished file of this very hash; False (and nothing kept) where it has another.
+
+        `found` is its hash where that was computed as the file was written.
+        """
+        return await self.run(self._adopt, path, sha256, found)
 
     async def stream(self, sha256: bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` to `end`, in pieces. Raises `not_found` before the first."""
@@ -190,9 +197,9 @@ class FolderBlobs:
             path.unlink(missing_ok=True)
         return Blob(digest.digest(), len(data))
 
-    def _adopt(self, path: Path, sha256: bytes) -> bool:
+    def _adopt(self, path: Path, sha256: bytes, found: bytes | None) -> bool:
         with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").digest() != sha256:
+            if (found or hashlib.file_digest(file, "sha256").digest()) != sha256:
                 return False
             os.fsync(file.fileno())
         self._name(path, sha256)
@@ -237,28 +244,20 @@ def _too_large(limit: int) -> LatticeError:
 
 
 async def gathered(pieces: AsyncIterator[bytes], size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
-    """The same bytes in pieces of `size`: a socket gives far smaller ones. Each is valid until the next is asked for,
-    because they all lie in one buffer; a fresh one each time costs more than hashing it."""
-    view, used = memoryview(bytearray(size)), 0
+    """The same bytes in pieces of `size`: a socket gives far smaller ones. Each is valid until the next but one is
+    asked for, because they lie in two buffers by turns; fresh ones each time cost more than hashing them."""
+    views, used = [aligned(size)], 0
     async for piece in pieces:
         rest = memoryview(piece)
         while rest:
             taken = min(size - used, len(rest))
-            view[used : used + taken] = rest[:taken]
+            views[0][used : used + taken] = rest[:taken]
             rest, used = rest[taken:], used + taken
             if used == size:
-                yield view
-                used = 0
+                yield views[0]
+                views, used = [views[1] if len(views) > 1 else aligned(size), views[0]], 0
     if used:
-        yield view[:used]
-
-
-def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """`pwrite` until everything is written."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+        yield views[0][:used]
 
 
 def _sync(folder: Path) -> None:
