@@ -25,8 +25,9 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     """`session` is random per process. `active`: the program is loaded, so from now on time is billed.
 
     `concurrency` is how many queries the worker takes at once, of which the last `ahead` only wait at hand for the
-    others' ends; `identity` is the Ed25519 key that signs its receipts;
-    `cached` are hashes of keys that it holds in memory. `inline`: small inputs may come with their work. `ending`: it takes no more work, finishes `running` and stops.
+    others' ends; `identity` is the Ed25519 key that signs its receipts; `cached` are hashes of keys that it holds in
+    memory. `inline`: small inputs may come with their work. `ending`: it takes no more work, finishes `running` and
+    stops.
     """
 
     session: str

@@ -1,4 +1,4 @@
-"""Small blobs that were stored a moment ago and are about to be asked for, in memory: bounded, and never the only copy."""
+"""Small blobs that were stored a moment ago and will be asked for soon, in memory: bounded, and never the only copy."""
 
 from __future__ import annotations
 

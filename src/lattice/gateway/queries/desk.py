@@ -42,6 +42,8 @@ _DATABASE = select(encrypted_databases.c.blob_sha256).where(
     encrypted_databases.c.user == bindparam("end_user"),
     encrypted_databases.c.deleted_at_ms.is_(None),
 )
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a request asks for beside its body."""
 
