@@ -28,7 +28,7 @@ from benchmarks.platform_stack import WORKER_CORE, Stack, UserProcess, Watch, id
 from benchmarks.processes import GATEWAY_CORE, cpu_seconds, resident_mib
 from lattice.fhe import artefact
 
-WARM_UP, QUERIES = 20, 200
+WARM_UP, QUERIES, ALONE = 20, 200, 10
 SAMPLES = 100
 USERS_CORE = 2 if (os.cpu_count() or 1) > 2 else GATEWAY_CORE
 SETTLE_S = 2.0
@@ -51,7 +51,23 @@ def measure(seconds: float) -> dict[str, Any]:
         if (os.cpu_count() or 1) > 1:
             cores = (WORKER_CORE, 2 if (os.cpu_count() or 1) > 2 else GATEWAY_CORE)
             rows.append(_concurrent(stack, "lenet", "MNIST LeNet", lenet, cores, 3, seconds))
-    return {"queries": queries, "concurrency": rows, "keys": keys, "import": _import()}
+    found = {"queries": queries, "concurrency": rows, "keys": keys, "import": _import()}
+    return {**found, "findings": findings(found)}
+
+
+def findings(found: dict[str, Any]) -> list[str]:
+    """What the design asked for and this run has not."""
+    overhead, keys = found["queries"]["overhead"]["p50_ms"], found["keys"]
+    busy = [row for row in found["concurrency"] if not row["shared_core"]]
+    reached = (
+        (overhead <= 15, f"an overhead of {overhead} ms a query (≤ 15 ms)"),
+        (max(row["evaluating"] for row in busy) >= 0.9, "workers evaluating for 90 % of the time"),
+        (keys["upload_mb_per_second"] >= 300, f"{keys['upload_mb_per_second']} MB/s of keys (≥ 300 MB/s)"),
+        (keys["gateway_above_mib"] < 100, f"{keys['gateway_above_mib']} MiB above the baseline (< 100 MiB)"),
+        (found["import"]["seconds"] < 0.3, f"an import of {found['import']['seconds']} s (< 0.3 s)"),
+        (not found["queries"]["wrong"], f"{found['queries']['wrong']} answers other than in the clear"),
+    )
+    return [f"MISSED {text}" for held, text in reached if not held]
 
 
 def _deploy(stack: Stack, name: str, example: Example) -> Path:
@@ -106,7 +122,11 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 def _concurrent(
     stack: Stack, name: str, title: str, samples: Path, cores: Sequence[int], users: int, seconds: float
 ) -> dict[str, Any]:
-    """Users who ask without a pause, two threads each; the share of the workers' cores that evaluates."""
+    """Users who ask without a pause, two threads each; the share of the workers' cores that evaluates.
+
+    `evaluating` is the time in which an evaluation was in progress; `useful` counts each at what it takes alone, so
+    that what a worker does beside evaluating, on the same core, is not in it.
+    """
     with ExitStack() as entered:
         workers = entered.enter_context(stack.workers(name, cores))
         label = f"{len(cores)}-{{}}"
@@ -116,12 +136,17 @@ def _concurrent(
         ]
         for user in asking:
             user.heard()
+        asking[0].tell(count=ALONE)
+        alone = statistics.median(sample["evaluate_ms"] for sample in asking[0].heard())
+        row = _window(stack, workers, asking, seconds)
         return {
             "model": title,
             "worker_cores": len(cores),
             "shared_core": GATEWAY_CORE in cores,
             "users": users,
-            **_window(stack, workers, asking, seconds),
+            **row,
+            "alone_ms": alone,
+            "useful": round(alone / 1e3 * row["queries"] / row["seconds"] / len(cores), 4),
         }
 
 
@@ -156,19 +181,25 @@ def _window(stack: Stack, workers: list[int], asking: list[UserProcess], seconds
 
 
 def _keys(stack: Stack) -> dict[str, Any]:
+    """From the first byte of the first part to the answer that the whole is stored; the check of the keys is apart."""
     path = stack.folder / "many.lattice"
     artefact.save(many_keys(), path)
     stack.deploy("many", path)
     resident = resident_mib(stack.pid)
     with stack.user("many", "alone", USERS_CORE if USERS_CORE else WORKER_CORE) as user, Watch(stack.pid) as watch:
         found = user.heard()
-    begun, sent = found["stages"]["upload keys"]
+    calls = found["calls"]
+    sending, naming, checking = (
+        calls[call] for call in ("PUT /v1/uploads/parts", "POST /v1/uploads/complete", "POST /v1/evaluation-keys")
+    )
+    megabytes, upload_s = found["bytes"] / 1e6, naming[1] - sending[0]
     return {
-        "megabytes": round(found["bytes"] / 1e6, 1),
-        "make_s": round(float(np.ptp(found["stages"]["make keys"])), 2),
-        "upload_s": round(sent - begun, 3),
-        "upload_mb_per_second": round(found["bytes"] / 1e6 / (sent - begun), 1),
-        "register_s": round(found["registered"] - sent, 3),
+        "megabytes": round(megabytes, 1),
+        "make_s": round(found["made"][1] - found["made"][0], 2),
+        "upload_s": round(upload_s, 3),
+        "upload_mb_per_second": round(megabytes / upload_s, 1),
+        "complete_s": round(naming[1] - naming[0], 3),
+        "check_s": round(checking[1] - checking[0], 3),
         "gateway_resident_mib": round(resident, 1),
         "gateway_above_mib": round(watch.own - watch.first, 1),
         "check_mib": round(watch.children, 1),

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
 import numpy as np
 
 from lattice.client.encrypted.query import QueryClient
@@ -79,8 +80,29 @@ class User:
         return found
 
 
-def upload(client: QueryClient) -> dict[str, Any]:
-    """Make the keys and register them; when each stage began and ended."""
+class Calls:
+    """When each kind of call to the gateway began first and ended last."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[float]] = {}
+
+    def begun(self, request: httpx2.Request) -> None:
+        """Before it is sent."""
+        self.seen.setdefault(_kind(request), [time.monotonic(), 0.0])
+
+    def ended(self, response: httpx2.Response) -> None:
+        """When the answer's head is there."""
+        self.seen[_kind(response.request)][1] = time.monotonic()
+
+
+def _kind(request: httpx2.Request) -> str:
+    """Its method, and its path without what names one upload or one part of it."""
+    words = [word for word in request.url.path.split("/") if "_" not in word and not word.isdigit()]
+    return f"{request.method} {'/'.join(words)}"
+
+
+def keys(client: QueryClient, calls: Calls) -> dict[str, Any]:
+    """Make the keys, upload and register them: their size, and when each step began and ended."""
     seen: dict[str, list[float]] = {}
     size = 0
 
@@ -91,7 +113,7 @@ def upload(client: QueryClient) -> dict[str, Any]:
         size = total if stage == "upload keys" else size
 
     client.keys.ensure(progress)
-    return {"stages": seen, "registered": time.monotonic(), "bytes": size}
+    return {"made": seen["make keys"], "calls": calls.seen, "bytes": size}
 
 
 def main() -> None:
@@ -103,8 +125,12 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, help="an .npz with `x` and the clear model's labels `y`")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    with QueryClient(given.token, base_url=given.url, folder=given.folder, timeout_s=300) as client:
-        _say(upload(client))
+    calls = Calls()
+    hooks = {"request": [calls.begun], "response": [calls.ended]}
+    http = httpx2.Client(event_hooks=hooks, timeout=300, trust_env=False)
+    with http, QueryClient(given.token, base_url=given.url, folder=given.folder, http_client=http) as client:
+        _say(keys(client, calls))
+        hooks.clear()
         if given.samples is None:
             return
         found = np.load(given.samples)
