@@ -25,6 +25,7 @@ from lattice.gateway.queries.rows import (
     open_of_token,
     seated,
 )
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import access_tokens, encrypted_databases, hardware_classes
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.rows import open_workers
@@ -33,9 +34,8 @@ from lattice.gateway.workers.scaling import read_scaling
 MAX_OPEN = 256
 """Queries of one token that have not ended."""
 
-_BUDGET = select(access_tokens.c.budget_micro, access_tokens.c.spent_micro, access_tokens.c.revoked_at_ms).where(
-    access_tokens.c.id == bindparam("token")
-)
+_t = access_tokens.c
+_BUDGET = Prepared(select(_t.budget_micro, _t.spent_micro, _t.revoked_at_ms).where(_t.id == bindparam("token")))
 _DATABASE = select(encrypted_databases.c.blob_sha256).where(
     encrypted_databases.c.id == bindparam("database"),
     encrypted_databases.c.model_id == bindparam("model"),
@@ -90,7 +90,7 @@ def check(conn: Connection, token: TokenRecord, wanted: Wanted, seat: Seat | Non
         database = conn.execute(_DATABASE, params).scalar()
         if database is None:
             raise LatticeError("not_found", "There is no encrypted database with that id.")
-    budget, spent, revoked = conn.execute(_BUDGET, {"token": token.id}).one()
+    budget, spent, revoked = _BUDGET.row(conn, {"token": token.id}) or (None, 0, 0)  # a row that is gone is no better
     if revoked is not None:
         raise LatticeError("revoked_grant")
     if budget is not None and spent >= budget:

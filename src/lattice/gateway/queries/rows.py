@@ -6,6 +6,7 @@ late. A query that is to be verified is queued again after its first result, for
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -32,8 +33,8 @@ _c = encrypted_queries.c
 _INSERT = Prepared(insert(encrypted_queries), tuple(column.name for column in _c))
 _ALL = select(encrypted_queries)
 _BY_ID = _ALL.where(_c.id == bindparam("query"))
-_LOCKED = _BY_ID.with_for_update()
-_OPEN_OF_TOKEN = select(func.count()).where(_c.token_id == bindparam("token"), _c.ended_at_ms.is_(None))
+_FIND, _LOCK = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
+_OPEN_OF_TOKEN = Prepared(select(func.count()).where(_c.token_id == bindparam("token"), _c.ended_at_ms.is_(None)))
 _QUEUED = (
     _ALL.where(
         _c.ended_at_ms.is_(None),
@@ -148,7 +149,7 @@ def _add(conn: Connection, new: NewQuery, now_ms: int, state: dict[str, Any]) ->
 
 def find_query(conn: Connection, query_id: str, *, lock: bool = False) -> QueryRow | None:
     """The query, or None."""
-    row = conn.execute(_LOCKED if lock else _BY_ID, {"query": query_id}).one_or_none()
+    row = (_LOCK if lock else _FIND).row(conn, {"query": query_id})
     return None if row is None else QueryRow(*row)
 
 
@@ -170,7 +171,8 @@ def list_queries(conn: Connection, token_id: str, cursor: str | None, limit: int
 
 def open_of_token(conn: Connection, token_id: str) -> int:
     """How many queries of a token have not ended."""
-    return int(conn.execute(_OPEN_OF_TOKEN, {"token": token_id}).scalar() or 0)
+    (count,) = _OPEN_OF_TOKEN.row(conn, {"token": token_id}) or (0,)
+    return int(count)
 
 
 # --- leases --------------------------------------------------------------------------------------------------
@@ -383,5 +385,12 @@ def waiting(conn: Connection) -> list[Waiting]:
 
 
 def _change(conn: Connection, row: QueryRow, **values: Any) -> QueryRow:
-    conn.execute(update(encrypted_queries).where(_c.id == row.id), values)
+    _update(*sorted(values)).change(conn, {"row_id": row.id} | {f"new_{name}": value for name, value in values.items()})
     return msgspec.structs.replace(row, **values)
+
+
+@cache
+def _update(*names: str) -> Prepared:
+    """Set these columns of one row."""
+    values = {name: bindparam(f"new_{name}", type_=_c[name].type) for name in names}
+    return Prepared(update(encrypted_queries).where(_c.id == bindparam("row_id")).values(values))

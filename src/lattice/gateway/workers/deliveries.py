@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, bindparam, update
 
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
 from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
+from lattice.gateway.store.prepared import Prepared
 from lattice.gateway.store.schema import access_tokens
 from lattice.gateway.workers import slices
 from lattice.gateway.workers.link import WorkerLink
@@ -20,6 +21,13 @@ from lattice.gateway.workers.switchboard import Switchboard
 from lattice.sealing.worker_receipt import read_worker_receipt
 
 MAX_RESULT_BYTES = 512 * 1024 * 1024
+
+_t = access_tokens.c
+_COUNT = Prepared(
+    update(access_tokens)
+    .where(_t.id == bindparam("token"))
+    .values(spent_micro=_t.spent_micro + bindparam("spent"), queries=_t.queries + bindparam("ended"))
+)
 
 
 class Deliveries:
@@ -115,14 +123,8 @@ def _deliver(conn: Connection, given: Delivery, micro_per_second: int, now_ms: i
     row = query_rows.deliver(conn, given, now_ms)
     if before is not None and before.state == "in_flight":
         # Only for the token's budget: the time itself is the worker's, and has been billed as such.
-        spent = row.measured().get("worker_ms", 0) - before.measured().get("worker_ms", 0)
-        columns = access_tokens.c
-        conn.execute(
-            update(access_tokens)
-            .where(columns.id == row.token_id)
-            .values(
-                spent_micro=columns.spent_micro + slices.cost(spent, micro_per_second),
-                queries=columns.queries + (0 if row.open else 1),
-            )
+        spent = slices.cost(
+            row.measured().get("worker_ms", 0) - before.measured().get("worker_ms", 0), micro_per_second
         )
+        _COUNT.change(conn, {"token": row.token_id, "spent": spent, "ended": 0 if row.open else 1})
     return row
