@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh
 	@touch $@
 
-demo: $(STAMP) ## gateway, daemon and a real model on this machine; ARGS="--once --json" for scripts
+demo: $(STAMP) ## every part with real models on this machine; ARGS="--once --json" for scripts
 	@$(BIN)/lattice demo $(ARGS)
 
 test: $(STAMP) lint ## lint, types and every test but the hardware ones

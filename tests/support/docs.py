@@ -46,6 +46,18 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(prose)}
 
 
+def section(text: str, heading: str) -> str:
+    """A page's part under a heading of the second level."""
+    _, found, rest = text.partition(f"\n## {heading}\n")
+    assert found, f"there is no heading {heading!r}"
+    return rest.partition("\n## ")[0]
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Language and content of each block of code, in order."""
+    yield from _FENCE.findall(text)
+
+
 def shell_commands(text: str) -> Iterator[list[str]]:
     """The `lattice` and `lattice-ctl` commands in a page's shell blocks, each as its tokens."""
     for language, block in _FENCE.findall(text):

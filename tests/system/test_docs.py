@@ -54,6 +54,7 @@ PRINTS = {
 """The snippets that talk to a gateway, and what each must print. The others have tests of their own."""
 
 APART = {"pair_mint.py", "pair_verify.py", "offline_local.py", "compile_model.py", "run_compiled_model.py"}
+APART |= {"encrypted_provider.py", "encrypted_query.py", "encrypted_steps.py"}  # in test_docs_encrypted
 
 
 # --- what is written ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 from examples.models.data import sentiment
 from examples.models.data.packages import DataUnavailableError
 from examples.models.example import Example, export, run
+from examples.models.mnist_mlp import few
 
 SAMPLES = {
     "breast_cancer": 142,
@@ -65,3 +66,14 @@ def test_exports_what_the_command_line_takes(tmp_path: Path) -> None:
         assert held_out["x"].shape == (142, 30)
         assert held_out["y"].shape == (142,)
     assert (tmp_path / "model.onnx").read_bytes() == tumours.onnx
+
+
+def test_the_committed_digits_are_those_of_the_package() -> None:
+    try:
+        wanted = few.chosen()
+    except DataUnavailableError as fault:
+        pytest.skip(str(fault))
+    for name, arrays in wanted.items():
+        with np.load(few.FOLDER / name, allow_pickle=False) as committed:
+            assert set(committed.files) == set(arrays)
+            assert all(np.array_equal(committed[key], array) for key, array in arrays.items())

@@ -1,43 +1,47 @@
-"""`lattice demo`: the whole product on one machine, in separate processes, with a real model.
+"""`lattice demo`: the whole product on one machine, in separate processes, with real models.
 
-A gateway, a person's own machine and a hosted one start; the machine is paired; a question goes through OpenAI's SDK,
-again end to end through ours, and once to hosted capacity; then the receipt and the ledger are shown.
+Act one: a gateway, a person's own machine and a hosted one start; the machine is paired; a question goes through
+OpenAI's SDK, again end to end through ours, and once to hosted capacity; then the receipt and the ledger are shown.
+Act two, in `demo_encrypted`: the same gateway, and a model that never sees what it is asked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from lattice.cli.demo_processes import Machine, Processes, start_gateway
+from lattice.cli.demo_digits import why_not
+from lattice.cli.demo_processes import Machine, Processes, RunningGateway, start_gateway
+from lattice.cli.demo_screen import Screen, until
 from lattice.cli.output import console, reporting
 from lattice.core.errors import LatticeError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lattice.client.management import ManagementClient
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 MAX_TOKENS = 48
 GRANT_MICRO = 1_000_000
 HOSTED_MODEL = "lattice:smollm2-135m-instruct"
+ActName = Literal["chat", "encrypted"]
 
 
 def demo(
     *,
     once: Annotated[bool, Parameter(negative=())] = False,
+    only: ActName | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Show a real request end to end: gateway, sealed relay, your own machine, a real model, the ledger.
+    """Show real requests end to end: sealed to your own machine, to hosted capacity, and on encrypted data.
 
     Example: lattice demo --once --json
 
@@ -45,6 +49,9 @@ def demo(
     ----------
     once
         Exit when everything was shown, instead of staying up until Ctrl-C.
+    only
+        Show one act: `chat` (gateway, sealed relay, your own machine, the ledger) or `encrypted` (a model that is
+        compiled, deployed and asked in secret until its credits run out).
     json
         Print one JSON object as the last line.
     """
@@ -52,12 +59,56 @@ def demo(
         reporting(json),
         tempfile.TemporaryDirectory(prefix="lattice-demo-") as folder,
         Processes(Path(folder)) as processes,
+        _client_home(Path(folder, "home")),
     ):
-        report = Act(processes, console(stderr=json)).play()
+        report = play(processes, Screen(console(stderr=json)), only)
         if json:
             _print_json(report)
         if not once:
             _stay_up(processes)
+
+
+def play(processes: Processes, screen: Screen, only: ActName | None = None) -> dict[str, Any]:
+    """Both acts, or one, at one gateway; returns what the JSON object holds."""
+    from lattice.cli.demo_encrypted import EncryptedAct
+
+    lacking = why_not()
+    if only == "encrypted" and lacking is not None:
+        raise LatticeError("backend_unavailable", f"The act on encrypted data cannot be played: {lacking}")
+    report: dict[str, Any] = {}
+    if only != "encrypted":
+        fetch_model(screen)
+    with screen.step("starting the gateway"):
+        gateway = start_gateway(processes)
+    if only != "encrypted":
+        report |= Act(processes, screen, gateway).play()
+    if only != "chat" and lacking is not None:
+        screen.heading(f"The act on encrypted data is left out: {lacking}")
+        report["encrypted"] = {"skipped": lacking}
+    elif only != "chat":
+        report["encrypted"] = EncryptedAct(processes.folder, screen, gateway).play()
+    return report
+
+
+@contextmanager
+def _client_home(folder: Path) -> Iterator[None]:
+    """What the clients of this process remember goes there, not into the user's own folder."""
+    before = os.environ.get("LATTICE_CLIENT_HOME")
+    os.environ["LATTICE_CLIENT_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["LATTICE_CLIENT_HOME"]
+        if before is not None:
+            os.environ["LATTICE_CLIENT_HOME"] = before
+
+
+def fetch_model(screen: Screen) -> None:
+    """The language model of the first act; nothing happens where it was fetched before."""
+    from lattice.runtime.models import DEFAULT_MODEL, fetch
+
+    with screen.bar(f"fetching {DEFAULT_MODEL.id}") as progress:
+        fetch(DEFAULT_MODEL, progress=progress)
 
 
 def _print_json(report: dict[str, Any]) -> None:
@@ -73,18 +124,17 @@ def _stay_up(processes: Processes) -> None:
 
 
 class Act:
-    """The demonstration, one named step after another."""
+    """The first act, one named step after another."""
 
-    def __init__(self, processes: Processes, out: Console) -> None:
+    def __init__(self, processes: Processes, screen: Screen, gateway: RunningGateway) -> None:
         self._processes = processes
-        self._out = out
+        self._screen = screen
+        self._out = screen.out
+        self._gateway = gateway
         self._report: dict[str, Any] = {}
 
     def play(self) -> dict[str, Any]:
         """Run every step; returns what the JSON object holds."""
-        self._fetch_model()
-        with self._step("starting the gateway"):
-            self._url, self._key, self._account = start_gateway(self._processes)
         with self._client() as client:
             own = self._pair(client, "own")
             self._say_machine(client, own)
@@ -95,31 +145,27 @@ class Act:
             self._ledger(client)
         return self._report
 
-    def _fetch_model(self) -> None:
-        from lattice.runtime.models import DEFAULT_MODEL, fetch
-
-        with _progress(self._out, f"fetching {DEFAULT_MODEL.id}") as progress:
-            fetch(DEFAULT_MODEL, progress=progress)
-
     def _client(self) -> ManagementClient:
         from lattice.client.management import ManagementClient
 
-        return ManagementClient(base_url=self._url, api_key=self._key, store=self._processes.folder / "client")
+        return ManagementClient(
+            base_url=self._gateway.url, api_key=self._gateway.key, store=self._processes.folder / "client"
+        )
 
     def _pair(self, client: ManagementClient, name: str) -> str:
         hosted = name == "hosted"
         create = client.create_hosted_runtime if hosted else client.create_personal_runtime
         bootstrap = client.bootstrap_hosted_runtime if hosted else client.bootstrap_personal_runtime
         verify = client.verify_hosted_pairing if hosted else client.verify_pairing
-        with self._step(f"pairing the {name} machine and loading its model"):
+        with self._screen.step(f"pairing the {name} machine and loading its model"):
             runtime = create(name)
-            Machine(self._processes, name, self._url).connect(bootstrap(runtime.id)).start()
+            Machine(self._processes, name, self._gateway.url).connect(bootstrap(runtime.id)).start()
 
             def serving() -> bool:
                 record = verify(runtime.id)
                 return record.reachable and bool(record.models)
 
-            _until(serving, f"the {name} machine and its model")
+            until(serving, f"the {name} machine and its model")
         return runtime.id
 
     def _say_machine(self, client: ManagementClient, runtime_id: str) -> None:
@@ -132,8 +178,8 @@ class Act:
     def _plain_chat(self, runtime_id: str) -> None:
         import openai
 
-        self._heading("OpenAI's own SDK, unmodified; the gateway seals")
-        with openai.OpenAI(base_url=f"{self._url}/v1", api_key=self._key) as client:
+        self._screen.heading("OpenAI's own SDK, unmodified; the gateway seals")
+        with openai.OpenAI(base_url=f"{self._gateway.url}/v1", api_key=self._gateway.key) as client:
             response = client.chat.completions.with_raw_response.create(
                 model=f"lattice:personal:{runtime_id}",
                 messages=[{"role": "user", "content": QUESTION}],
@@ -145,7 +191,7 @@ class Act:
             self._out.print(f"  sealing: {response.headers['x-lattice-sealing']}", style="dim")
 
     def _sealed_chat(self, client: ManagementClient, runtime_id: str) -> None:
-        self._heading("Our SDK, end to end: the gateway sees no plaintext")
+        self._screen.heading("Our SDK, end to end: the gateway sees no plaintext")
         stream = client.chat_stream_for_personal_runtime(
             runtime_id, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
         )
@@ -163,8 +209,8 @@ class Act:
             )
 
     def _hosted_chat(self, client: ManagementClient) -> None:
-        self._heading("Hosted capacity, paid with credits")
-        client.grant_credits(self._account, GRANT_MICRO, "demo")
+        self._screen.heading("Hosted capacity, paid with credits")
+        client.grant_credits(self._gateway.account, GRANT_MICRO, "demo")
         stream = client.chat_stream(
             HOSTED_MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=MAX_TOKENS
         )
@@ -187,7 +233,7 @@ class Act:
     def _ledger(self, client: ManagementClient) -> None:
         from lattice.core.money import format_credits
 
-        self._heading("The ledger")
+        self._screen.heading("The ledger")
         entries = list(client.ledger_entries())
         for entry in reversed(entries):
             amount = format_credits(entry["amount_micro"])
@@ -209,34 +255,3 @@ class Act:
             self._out.print(part, end="", markup=False, soft_wrap=True)
         self._out.print()
         return "".join(said)
-
-    def _heading(self, text: str) -> None:
-        self._out.print(f"\n[bold]{text}[/bold]")
-
-    @contextmanager
-    def _step(self, text: str) -> Iterator[None]:
-        begun = time.monotonic()
-        with self._out.status(f"{text} …"):
-            yield
-        self._out.print(f"[green]✓[/green] {text} ({time.monotonic() - begun:.1f} s)")
-
-
-@contextmanager
-def _progress(out: Console, text: str) -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import Progress
-
-    with Progress(console=out, transient=True) as bar:
-        task = bar.add_task(text, total=None)
-
-        def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{text}: {step}", completed=done, total=total or None)
-
-        yield show
-
-
-def _until(ready: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise LatticeError("runtime_unreachable", f"Waited {seconds:.0f} s for {what}.")
-        time.sleep(0.1)

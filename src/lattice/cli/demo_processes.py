@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from lattice.core.errors import LatticeError
 
@@ -31,7 +31,7 @@ class Processes:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **environment},
+                env={**_inherited(), **environment},
                 start_new_session=True,  # Ctrl-C goes to the demo, which stops its children in order
             )
         self._running.append((name, process))
@@ -43,7 +43,7 @@ class Processes:
             [sys.executable, "-m", module, *arguments],
             capture_output=True,
             text=True,
-            env={**os.environ, **environment},
+            env={**_inherited(), **environment},
             check=False,
         )
         if done.returncode != 0:
@@ -77,8 +77,24 @@ class Processes:
                 process.stdout.close()
 
 
-def start_gateway(processes: Processes) -> tuple[str, str, str]:
-    """Start a gateway on a free port with a new database: its URL, the owner's key and account."""
+def _inherited() -> dict[str, str]:
+    """The environment without settings of a gateway: the demo's has its own database, whatever the user's has."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LATTICE_GATEWAY_")}
+
+
+class RunningGateway(NamedTuple):
+    """Where it is, and the owner's key and account."""
+
+    url: str
+    key: str
+    account: str
+
+    def __repr__(self) -> str:
+        return f"RunningGateway({self.url!r})"
+
+
+def start_gateway(processes: Processes) -> RunningGateway:
+    """Start a gateway on a free port with a new database."""
     data = processes.folder / "gateway"
     process = processes.start("gateway", "lattice.cli.main", "up", "--port", "0", "--data-dir", str(data), "--json")
     line = process.stdout.readline() if process.stdout is not None else ""
@@ -86,7 +102,7 @@ def start_gateway(processes: Processes) -> tuple[str, str, str]:
         process.wait()
         raise LatticeError("internal", f"The gateway did not start: {processes.log_tail('gateway')}")
     ready = json.loads(line)
-    return ready["url"], ready["key"], ready["account"]
+    return RunningGateway(ready["url"], ready["key"], ready["account"])
 
 
 class Machine:

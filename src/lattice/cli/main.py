@@ -38,7 +38,7 @@ _COMMANDS = (
         app,
         "demo",
         "demo:demo",
-        "Show everything once: gateway, daemon, pairing and real answers.",
+        "Show everything once: gateway, pairing, real answers, and a model on encrypted data.",
         "lattice demo --once",
     ),
     (app, "doctor", "doctor:doctor", "Check this computer and say what it lacks.", "lattice doctor"),
