@@ -19,13 +19,14 @@ from lattice.gateway.encrypted.version_rows import NewVersion, Ready, create_ver
 from lattice.gateway.identity import Pepper
 from lattice.gateway.queries import desk
 from lattice.gateway.queries import rows as query_rows
-from lattice.gateway.queries.desk import Body, Taken, Wanted
+from lattice.gateway.queries.desk import Body, Taken
 from lattice.gateway.queries.rows import Delivery, QueryRow, Seat
+from lattice.gateway.queries.target import Wanted
 from lattice.gateway.store import Store
 from lattice.gateway.store.schema import access_tokens
 from lattice.gateway.workers import billing
 from lattice.gateway.workers.deliveries import _deliver_and_lease
-from lattice.gateway.workers.fleet import _needs
+from lattice.gateway.workers.fleet import Need, _needs
 from lattice.gateway.workers.hardware import HardwareClass, ensure_default, find_class, list_classes, put_class
 from lattice.gateway.workers.link import WorkerLink
 from lattice.gateway.workers.routes import _statement
@@ -123,7 +124,7 @@ async def test_a_query_goes_through_its_leases(store: Store) -> None:
     body = Body(os.urandom(32), 10)
     row: QueryRow = (await store.write(desk.submit, token, wanted, body, None, NOW, NOW + 60_000)).row
     assert [each.queries for each in await store.read(query_rows.waiting)] == [1]
-    assert (await store.read(_needs))[0] == {model.id: 1}
+    assert (await store.read(_needs))[0] == {model.id: Need(1, {1: 1})}
 
     async def lease(worker: str) -> list[int]:
         found = await store.write(query_rows.lease, worker, model.id, 1, 2, frozenset(), NOW)

@@ -42,7 +42,7 @@ def run(
     cache_gb
         How large the folder may grow.
     memory_gb
-        How much memory decoded keys may take.
+        How much memory decoded keys may take, and as much again two programs while one takes the other's place.
     watch_parent
         End at once when standard input is closed, as it is when the parent process dies.
     allow_plain_http

@@ -92,11 +92,12 @@ def sessions(*, limit: int = 100, common: Common = DEFAULT) -> None:
 
 
 def _print_workers(out: Console, found: list[dict[str, Any]]) -> None:
-    columns = ("id", "model", "hardware", "state", "reason", "started", "seconds", "micro-credits")
+    columns = ("id", "model", "version", "hardware", "state", "reason", "started", "seconds", "micro-credits")
     rows = [
         (
             str(each.get("id")),
             cell(each.get("model")),
+            _version(each),
             cell(each.get("hardware_class")),
             cell(each.get("state")),
             cell(each.get("reason")),
@@ -107,3 +108,11 @@ def _print_workers(out: Console, found: list[dict[str, Any]]) -> None:
         for each in found
     ]
     table(out, columns, rows)
+
+
+def _version(each: dict[str, Any]) -> str:
+    """`2`, `2 → 3` while the next one is ready beside it, `2 (3 failed)` where it could not be loaded."""
+    text, following, failed = str(each.get("version")), each.get("next_version"), each.get("failed_version")
+    if following:
+        return f"{text} → {following}"
+    return f"{text} ({failed} failed)" if failed else text

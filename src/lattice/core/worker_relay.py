@@ -7,6 +7,11 @@
 
 A worker keeps one poll open even while it evaluates. It runs on time that is paid in advance: every reply says for how
 many milliseconds from its receipt, by the worker's own monotonic clock, and past them the worker ends by itself.
+
+Programs are named by their artefacts' hashes. A reply's `artefact` is the one that new queries are leased for; `next`
+is a newer one, which the worker loads beside it while it goes on. Once a poll says that it is loaded, or that there is
+no room for both, the gateway makes it the reply's `artefact` as soon as that strands no query. Queries that were leased
+before name the old program, which the worker drops after the last of them.
 """
 
 from __future__ import annotations
@@ -18,6 +23,9 @@ WORKER_POLL_HOLD_MS = 20_000
 RECEIPT_HEADER = "x-lattice-receipt"
 """A signed `WorkerReceipt`, unpadded base64url; on a worker's results and on what a client gets."""
 
+VERSION_HEADER = "x-lattice-version"
+"""The version of the model that computed the result which a client gets."""
+
 BUNDLE_MEDIA_TYPE = "application/vnd.lattice.ciphertexts"
 
 
@@ -27,7 +35,8 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     `concurrency` is how many queries the worker takes at once, of which the last `ahead` only wait at hand for the
     others' ends; `identity` is the Ed25519 key that signs its receipts; `cached` are hashes of keys that it holds in
     memory. `inline`: small inputs may come with their work. `ending`: it takes no more work, finishes `running` and
-    stops.
+    stops. `loaded` are the programs that it has, `no_room` is one that it can load only in place of the others,
+    `rejected` one that it cannot load, with a code in `rejected_because`; it is not tried again.
     """
 
     session: str
@@ -39,11 +48,17 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     ending: bool = False
     inline: bool = False
     ahead: int = 0
+    loaded: tuple[str, ...] = ()
+    no_room: str = ""
+    rejected: str = ""
+    rejected_because: str = ""
     protocol: int = WORKER_PROTOCOL
 
 
 class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One leased query; hashes are SHA-256 in hex. `artefact` is that of the worker's own model version.
+    """One leased query; hashes are SHA-256 in hex. `artefact` is the program to evaluate.
+
+    It has to be done within `expires_in_ms` of the reply's receipt, by the worker's own clock; 0 for no limit.
 
     `evaluation_keys` is a bundle of the client's public key and its evaluation keys, `inputs` a bundle of ciphertexts,
     `database` a bundle of the ciphertexts of rows that were uploaded before. `blinding` is the provider's secret.
@@ -59,10 +74,13 @@ class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
     database: str | None = None
     blinding: str = ""
     data: bytes = b""
+    expires_in_ms: int = 0
 
 
 class WorkerReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`artefact` is what to load, from the first reply on; `blinding` the provider's secret, unpadded base64url.
+    """`artefact` is what to load, from the first reply on; `next`, of version `next_version`, what to load beside it.
+
+    `blinding` is the provider's secret, unpadded base64url.
 
     `stop` says why the worker shall finish what it has and end.
     """
@@ -75,6 +93,8 @@ class WorkerReply(msgspec.Struct, frozen=True, omit_defaults=True):
     blinding: str = ""
     worker: str = ""
     hold_ms: int = WORKER_POLL_HOLD_MS
+    next: str = ""
+    next_version: int = 0
 
 
 class WorkerFail(msgspec.Struct, frozen=True, omit_defaults=True):

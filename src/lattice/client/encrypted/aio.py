@@ -44,7 +44,7 @@ class AsyncKeys:
         client = self._client
         await client._driver.run(client._session.context.delete(f"/evaluation-keys/{path_segment(evaluation_keys)}"))
         async with client._lock:
-            client._session.keys = None
+            client._session.forget_keys()
 
 
 class AsyncQueryClient:
@@ -116,8 +116,9 @@ class AsyncQueryClient:
 
         async def ask(batch: Any) -> Answer:
             async with room:
-                asked = await self.encrypt(batch, strict=strict)
-                return await self.decrypt(await self.execute(asked, verify=verify, database=database))
+                plan = self._session.ask(batch, strict=strict, verify=verify, database=database)
+                answer: Answer = await self._driver.run(plan)
+                return answer
 
         parts = batches(self._session.model.view, samples, strict)
         return joined(await asyncio.gather(*(ask(part) for part in parts)))
@@ -133,9 +134,7 @@ class AsyncQueryClient:
 
     async def close(self) -> None:
         """Wipe the secret from memory and close the connections that this client opened."""
-        if self._session.keys is not None:
-            self._session.keys.secret.wipe()
-            self._session.keys = None
+        self._session.close()
         if self._owned:
             await self._http.aclose()
 

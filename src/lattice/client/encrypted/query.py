@@ -80,7 +80,7 @@ class Keys:
         session = self._client._session
         self._client._driver.run(session.context.delete(f"/evaluation-keys/{path_segment(evaluation_keys)}"))
         with session.lock:
-            session.keys = None
+            session.forget_keys()
 
 
 class QueryClient:
@@ -152,8 +152,9 @@ class QueryClient:
         assert self._session.model is not None
 
         def ask(batch: Any) -> Answer:
-            asked = self._driver.run(self._session.encrypt(batch, strict=strict))
-            return self.decrypt(self.execute(asked, verify=verify, database=database))
+            plan = self._session.ask(batch, strict=strict, verify=verify, database=database)
+            answer: Answer = self._driver.run(plan)
+            return answer
 
         parts = batches(self._session.model.view, samples, strict)
         if len(parts) == 1:
@@ -172,9 +173,7 @@ class QueryClient:
 
     def close(self) -> None:
         """Wipe the secret from memory and close the connections that this client opened."""
-        if self._session.keys is not None:
-            self._session.keys.secret.wipe()
-            self._session.keys = None
+        self._session.close()
         if self._owned:
             self._http.close()
 

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class EncryptedQuery(msgspec.Struct, frozen=True):
-    """A bundle of ciphertexts of `count` samples."""
+    """A bundle of ciphertexts of `count` samples, made for a version of the model."""
 
     data: bytes
     count: int
+    version: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -30,13 +31,17 @@ class EncryptedQuery(msgspec.Struct, frozen=True):
 
 
 class EncryptedResult(msgspec.Struct, frozen=True):
-    """A bundle of result ciphertexts, with the worker's verified receipt and the gateway's timings in milliseconds."""
+    """A bundle of result ciphertexts, with the worker's verified receipt and the gateway's timings in milliseconds.
+
+    `version` is that of the model which computed it.
+    """
 
     data: bytes
     count: int
     query_id: str
     receipt: WorkerReceipt
     timings: dict[str, float] = {}
+    version: int | None = None
 
     def __repr__(self) -> str:
         return f"EncryptedResult({self.query_id}, {self.count} samples, {len(self.data)} bytes)"

@@ -14,7 +14,7 @@ from lattice.client.encrypted.uploads import BytesSource, FileSource, Memo, Prog
 from lattice.client.exchange import Answer, Call, Pause, Plan, compute, query, read_all, send
 from lattice.client.settings import path_segment
 from lattice.core.errors import LatticeError
-from lattice.core.worker_relay import BUNDLE_MEDIA_TYPE, RECEIPT_HEADER
+from lattice.core.worker_relay import BUNDLE_MEDIA_TYPE, RECEIPT_HEADER, VERSION_HEADER
 
 if TYPE_CHECKING:
     from lattice.fhe.answers import Answer as ModelAnswer
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 POLL_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between looks at a query that is still running; the last one repeats."""
+MAX_VERSIONS = 8
+"""Whose client parts are kept."""
+MAX_REPLACED = 3
+"""How often in a row a version may be replaced under a query."""
 ENDED = {"failed", "cancelled", "expired"}
 
 
@@ -32,6 +36,12 @@ class ModelView(NamedTuple):
     about: dict[str, Any]
     view: ClientView
     weights: str
+
+    @property
+    def version(self) -> int | None:
+        """Its number."""
+        number = self.about.get("version")
+        return number if isinstance(number, int) else None
 
 
 class Keys(NamedTuple):
@@ -61,24 +71,42 @@ class Session:
         self.identities = None if worker_identities is None else frozenset(worker_identities)
         self.model: ModelView | None = None
         self.keys: Keys | None = None
+        self.models: dict[int | None, ModelView] = {}
+        self.rings: dict[str, Keys] = {}
         self.lock = threading.Lock()
 
     # --- the model ----------------------------------------------------------------------------------------
 
     def view(self, *, fresh: bool = False) -> Plan[ModelView]:
-        """What the token may query; read once, and again when an answer comes from another version."""
+        """What the token may query; read once, and again when another version has taken its place."""
         if self.model is not None and not fresh:
             return self.model
         about = yield from self.context.get_json("/encrypted-model")
-        data = yield from self._client_bytes()
-        self.model = yield from compute(lambda: self._read_view(about, data))
+        self.model = yield from self._view_of(about)
         return self.model
 
-    def _client_bytes(self) -> Plan[bytes]:
+    def version(self, number: int | None) -> Plan[ModelView]:
+        """How one version is encrypted for and read; queries of several may be under way while one replaces another."""
+        model = yield from self.view()
+        if number is None or number == model.version:
+            return model
+        known = self.models.get(number)
+        return known or (yield from self._view_of({**model.about, "version": number}))
+
+    def _view_of(self, about: dict[str, Any]) -> Plan[ModelView]:
+        data = yield from self._client_bytes(about.get("version"))
+        model = yield from compute(lambda: self._read_view(about, data))
+        self.models[model.version] = model
+        while len(self.models) > MAX_VERSIONS:
+            del self.models[next(iter(self.models))]
+        return model
+
+    def _client_bytes(self, version: int | None) -> Plan[bytes]:
         call = Call(
             "GET",
             f"{self.context.root}/encrypted-model/client",
             headers=self.context.headers,
+            params=query((("version", version),)),
             replay_safe=True,
             stream=True,
             timeout_s=self.context.timeout_s,
@@ -97,9 +125,15 @@ class Session:
 
     def ensure(self, progress: Progress = silent, *, replace: bool = False) -> Plan[Keys]:
         """Keys that the gateway has and whose secret is here: found, or made, stored and uploaded."""
-        if self.keys is not None and not replace:
-            return self.keys
         model = yield from self.view()
+        self.keys = yield from self._keys(model, progress, replace=replace)
+        return self.keys
+
+    def _keys(self, model: ModelView, progress: Progress = silent, *, replace: bool = False) -> Plan[Keys]:
+        """Those for one version; versions that differ in weights alone share them."""
+        held_keys = self.rings.get(model.view.keys_id)
+        if held_keys is not None and not replace:
+            return held_keys
         folder = self._folder(model)
         held = yield from compute(folder.lock)
         try:
@@ -108,8 +142,9 @@ class Session:
             if secret is None or record is None or not (yield from self._registered(record)):
                 secret, record = yield from self._register(model, folder, secret, progress)
             assert record.evaluation_keys is not None and record.keys_hash is not None  # noqa: PT018
-            self.keys = Keys(secret, record.evaluation_keys, record.keys_hash, record.keys_id)
-            return self.keys
+            keys = Keys(secret, record.evaluation_keys, record.keys_hash, record.keys_id)
+            self.rings[model.view.keys_id] = keys
+            return keys
         finally:
             folder.unlock(held)
 
@@ -134,7 +169,9 @@ class Session:
         source, memo = FileSource(folder.bundle), Memo(self.folder / "uploads")
         sha256 = yield from compute(source.sha256)
         identity = yield from upload(self.context, "evaluation_keys", source, memo, progress, "upload keys")
-        body = {"upload_id": identity}
+        body: dict[str, Any] = {"upload_id": identity}
+        if model.version is not None:
+            body["version"] = model.version
         key = self.context.new_key()
         made = yield from self.context.post_json("/evaluation-keys", body, idempotency_key=key, replay_safe=True)
         record = Record(model.view.keys_id, secret.key_id, str(made["id"]), sha256)
@@ -147,8 +184,27 @@ class Session:
     def encrypt(self, samples: Any, *, strict: bool = False) -> Plan[EncryptedQuery]:
         """One query of at most the model's batch."""
         model = yield from self.view()
-        keys = yield from self.ensure()
-        return (yield from compute(lambda: encrypted(model.view, keys.secret, samples, strict)))
+        keys = yield from self._keys(model)
+        return (yield from compute(lambda: encrypted(model, keys.secret, samples, strict)))
+
+    def ask(self, samples: Any, *, strict: bool = False, verify: int = 1, database: str | None = None) -> Plan[Any]:
+        """Encrypt, send, check and decrypt one batch; again where another version has replaced the one encrypted for.
+
+        Nobody can evaluate ciphertexts for a version that is gone, so this is what makes a redeployment unseen.
+        """
+        for left in range(MAX_REPLACED, -1, -1):
+            asked = yield from self.encrypt(samples, strict=strict)
+            try:
+                result = yield from self.execute(asked, verify=verify, database=database)
+            except LatticeError as error:
+                if error.code != "version_replaced" or not left:
+                    raise
+                if self.model is None or self.model.version == asked.version:
+                    yield from self.view(fresh=True)
+                yield from self.ensure()
+            else:
+                return (yield from self.decrypt(result))
+        raise AssertionError("unreachable")
 
     def execute(
         self,
@@ -161,7 +217,8 @@ class Session:
         timeout_s: float | None = None,
     ) -> Plan[EncryptedResult]:
         """Send ciphertexts and wait for the results, which are checked against their receipt."""
-        keys = yield from self.ensure()
+        model = yield from self.version(asked.version)
+        keys = yield from self._keys(model)
         answer = yield from self.submit(
             asked, keys, verify=verify, database=database, idempotency_key=idempotency_key, wait=wait,
             timeout_s=timeout_s,
@@ -188,6 +245,7 @@ class Session:
                 ("wait", int(wait)),
                 ("verify", None if verify == 1 else verify),
                 ("database", database),
+                ("version", asked.version),
             )
         )
         headers = {
@@ -215,25 +273,34 @@ class Session:
         return (yield from send(call, self.context.policy))
 
     def _checked(self, answer: Answer, asked: EncryptedQuery, keys: Keys) -> Plan[EncryptedResult]:
-        text = answer.headers.get(RECEIPT_HEADER)
-        model = yield from self.view()
-        try:
-            receipt = verified(text, answer.content, self._expected(model, asked, keys))
-        except LatticeError:
-            # The provider may have put another version in its place a moment ago.
-            model = yield from self.view(fresh=True)
-            receipt = verified(text, answer.content, self._expected(model, asked, keys))
+        text, said = answer.headers.get(RECEIPT_HEADER), answer.headers.get(VERSION_HEADER, "")
+        wanted = yield from self.version(asked.version)
+        model = (yield from self.version(int(said))) if said.isdecimal() else wanted
+        if model.view.interface != wanted.view.interface:
+            raise LatticeError("receipt_invalid", "The answer is of a version that reads the question differently.")
+        receipt = verified(text, answer.content, self._expected(model, asked, keys))
         timings = timings_of(answer.headers.get("server-timing"))
-        return EncryptedResult(answer.content, asked.count, receipt.query, receipt, timings)
+        return EncryptedResult(answer.content, asked.count, receipt.query, receipt, timings, model.version)
 
     def _expected(self, model: ModelView, asked: EncryptedQuery, keys: Keys) -> Expected:
         return Expected(model.view, model.weights, keys.keys_hash, asked.sha256, self.identities)
 
     def decrypt(self, result: EncryptedResult) -> Plan[ModelAnswer]:
         """The answer in the clear, which only this client's secret can make."""
-        model = yield from self.view()
-        keys = yield from self.ensure()
+        model = yield from self.version(result.version)
+        keys = yield from self._keys(model)
         return (yield from compute(lambda: decrypted(model.view, keys.secret, result)))
+
+    def forget_keys(self) -> None:
+        """They were deleted at the gateway; the secrets stay on disk."""
+        self.keys = None
+        self.rings.clear()
+
+    def close(self) -> None:
+        """Wipe the secrets from memory."""
+        for keys in self.rings.values():
+            keys.secret.wipe()
+        self.forget_keys()
 
     def upload_database(self, rows: Any, progress: Progress = silent) -> Plan[str]:
         """Encrypt rows for a search, upload them once; the id to query with."""
@@ -271,16 +338,18 @@ def make_keys(view: ClientView, folder: KeyFolder, secret: SecretKey | None, pro
     return secret
 
 
-def encrypted(view: ClientView, secret: SecretKey, samples: Any, strict: bool) -> EncryptedQuery:
+def encrypted(model: ModelView, secret: SecretKey, samples: Any, strict: bool) -> EncryptedQuery:
     """A bundle of seeded ciphertexts."""
     from lattice.fhe.answers import checked_samples
     from lattice.fhe.client_side import encrypt
     from lattice.fhe.serialise.bundle import write_bundle
     from lattice.fhe.serialise.ciphertexts import encode_ciphertext
 
+    view = model.view
     array = checked_samples(view.client, samples, strict=strict)
     made = encrypt(view.client, view.params, secret, array, strict=strict)
-    return EncryptedQuery(write_bundle([encode_ciphertext(each, view.params) for each in made]), len(array))
+    data = write_bundle([encode_ciphertext(each, view.params) for each in made])
+    return EncryptedQuery(data, len(array), model.version)
 
 
 def encrypted_rows(view: ClientView, secret: SecretKey, rows: Any) -> bytes:

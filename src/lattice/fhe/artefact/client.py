@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,6 +103,13 @@ class ClientView:
         """Equal for two models whose keys may be shared, such as two versions that differ in weights alone."""
         wanted = " ".join([self.params.id, *(spec.id for spec in self.keys)])
         return f"ksp_{hashlib.sha256(wanted.encode()).hexdigest()[:32]}"
+
+    @cached_property
+    def interface(self) -> bytes:
+        """A hash of keys, encoding and decoding: equal for versions between which a client sees no difference."""
+        parts = (self.client, self.database)
+        wire = [None if part is None else msgspec.msgpack.encode(_part_to_wire(part)) for part in parts]
+        return hashlib.sha256(msgspec.msgpack.encode([self.keys_id, *wire])).digest()
 
     @property
     def key_bytes(self) -> int:

@@ -132,6 +132,7 @@ def _describe(path: Path, task: Task, tell: Callable[[str, float], None]) -> dic
         "program_id": view.program_id,
         "parameters_id": view.params.id,
         "keys_id": view.keys_id,
+        "interface": view.interface.hex(),
         "key_bytes": view.key_bytes,
         "report": compiled.report,
     }

@@ -16,7 +16,7 @@ from lattice.core.errors import LatticeError
 from lattice.gateway.encrypted.blobs import FolderBlobs
 from lattice.gateway.encrypted.events import EventHub
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
-from lattice.gateway.encrypted.sandbox import Limits, Task, run_child, scratch
+from lattice.gateway.encrypted.sandbox import Limits, Task, remove_orphans, run_child, scratch
 from lattice.gateway.encrypted.version_rows import (
     Ready,
     VersionRow,
@@ -60,7 +60,10 @@ class Compiler:
         self._webhooks.wake.set()
 
     async def run_forever(self) -> None:
-        """Work off the open versions, oldest first, until cancelled."""
+        """Work off the open versions, oldest first, until cancelled. First of all, what a crash left goes."""
+        orphans = await asyncio.to_thread(remove_orphans, self._folder)
+        if orphans:
+            _log.info("orphans_removed", folders=orphans)
         while True:
             self.wake.clear()
             try:
@@ -131,6 +134,7 @@ class Compiler:
             keys_hash=keys_hash(facts["keys_id"]),
             key_bytes=facts["key_bytes"],
             report=msgspec.json.encode(facts["report"]).decode(),
+            interface_hash=bytes.fromhex(facts["interface"]),
         )
 
     async def _adopt(self, path: Path) -> bytes:

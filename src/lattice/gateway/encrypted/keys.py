@@ -14,8 +14,9 @@ from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, NewKeys, list
 from lattice.gateway.encrypted.sandbox import Limits, Task, run_child, scratch
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import UploadRow, complete_upload
-from lattice.gateway.encrypted.version_rows import VersionRow, require_ready
+from lattice.gateway.encrypted.version_rows import VersionRow
 from lattice.gateway.store.database import Store
+from lattice.gateway.workers.standing import asked_version
 
 AT_ONCE = 2
 BASE_MEMORY = 1536 * 1024 * 1024
@@ -29,10 +30,13 @@ class KeyRegistry:
         self._store, self._blobs, self._folder, self._clock = store, blobs, folder, clock
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def check(self, token: TokenRecord, upload_id: str) -> NewKeys:
-        """What may be registered. Raises `keys_mismatch`, `blob_invalid`, `upload_incomplete`, `model_not_ready`."""
+    async def check(self, token: TokenRecord, upload_id: str, number: int | None = None) -> NewKeys:
+        """What may be registered for a version, the current one for None.
+
+        Raises `keys_mismatch`, `blob_invalid`, `upload_incomplete`, `model_not_ready`.
+        """
         user = token.require_user()
-        upload, version, known = await self._store.read(_inputs, token, upload_id, user)
+        upload, version, known = await self._store.read(_inputs, token, upload_id, user, number)
         assert version.parameters_id is not None
         assert version.keys_hash is not None
         if known is not None and known.keys_hash == version.keys_hash and known.public_key_sha256 is not None:
@@ -73,9 +77,9 @@ class KeyRegistry:
 
 
 def _inputs(
-    conn: Connection, token: TokenRecord, upload_id: str, user: str
+    conn: Connection, token: TokenRecord, upload_id: str, user: str, number: int | None
 ) -> tuple[UploadRow, VersionRow, KeysRow | None]:
     upload = complete_upload(conn, token.account_id, upload_id, ("evaluation_keys",), token.id)
-    version = require_ready(conn, token.model_id)
+    version = asked_version(conn, token.model_id, number)
     rows = list_keys(conn, token.model_id, user)
     return upload, version, next((row for row in rows if row.blob_sha256 == upload.sha256), None)

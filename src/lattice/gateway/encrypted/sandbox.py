@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import sys
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +20,9 @@ import msgspec
 
 from lattice.core.errors import LatticeError, catalogue
 
+OWNED = ".owned"
+"""The file in a scratch folder that its owners, this process and the child, hold locked."""
+FRESH_SECONDS = 60.0
 MAX_RESULT = 16 * 1024 * 1024
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """No setting, no credential, no home folder: a child has nothing to tell."""
@@ -63,27 +68,44 @@ class Result(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def scratch(folder: Path) -> AsyncIterator[Path]:
-    """A folder for one child, gone afterwards."""
-    made = await asyncio.to_thread(_scratch, folder)
+    """A folder for one child, gone afterwards; or at the next start, where this process does not get that far."""
+    made, held = await asyncio.to_thread(_scratch, folder)
     try:
         yield made
     finally:
         await asyncio.to_thread(shutil.rmtree, made, True)
+        os.close(held)
+
+
+def remove_orphans(folder: Path) -> int:
+    """Delete what an earlier process left, but nothing that a child of it still works in; how many there were."""
+    gone = 0
+    for left in folder.iterdir() if folder.is_dir() else ():
+        if _owned(left):
+            continue
+        shutil.rmtree(left, ignore_errors=True)
+        gone += 1
+    return gone
 
 
 async def run_child(task: Task, progress: Progress | None = None) -> dict[str, Any]:
     """The facts that the child found. Its errors are raised here; death and delay are `compilation_failed`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "lattice.gateway.encrypted.child",
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        cwd=task.out,
-        env=_environment(task.limits),
-    )
+    held = _hold(Path(task.out))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "lattice.gateway.encrypted.child",
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            cwd=task.out,
+            env=_environment(task.limits),
+            pass_fds=(held,),
+        )
+    finally:
+        os.close(held)  # the child has it now, for as long as it lives
     try:
         async with asyncio.timeout(task.limits.seconds):
             await _talk(process, task, progress)
@@ -125,9 +147,33 @@ def _read_result(path: Path, status: int | None) -> dict[str, Any]:
     return result.facts
 
 
-def _scratch(folder: Path) -> Path:
+def _scratch(folder: Path) -> tuple[Path, int]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Path(tempfile.mkdtemp(dir=folder))
+    made = Path(tempfile.mkdtemp(dir=folder))
+    return made, _hold(made)
+
+
+def _hold(folder: Path) -> int:
+    """Share a lock that the kernel drops with its last owner; the descriptor has to be closed."""
+    held = os.open(folder / OWNED, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return held
+
+
+def _owned(folder: Path) -> bool:
+    try:
+        held = os.open(folder / OWNED, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:  # just made and not locked yet, or of a version that had no locks
+        return time.time() - folder.stat().st_mtime < FRESH_SECONDS
+    except OSError:
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+    return False
 
 
 def _environment(limits: Limits) -> dict[str, str]:

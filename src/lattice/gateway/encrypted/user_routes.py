@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
@@ -14,8 +14,9 @@ from lattice.gateway.encrypted.access import token_holder
 from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, delete_keys, fitting_keys, list_keys
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
-from lattice.gateway.encrypted.version_rows import VersionRow, ready_version, require_ready
+from lattice.gateway.encrypted.version_rows import VersionRow
 from lattice.gateway.encrypted.views import KeysList, KeysView, NewKeysBody, TokenModelView, TokenView, keys_id
+from lattice.gateway.workers.standing import asked_version, current, standings
 
 if TYPE_CHECKING:
     from lattice.gateway.state import Gateway
@@ -42,18 +43,23 @@ def router(gateway: Gateway) -> APIRouter:
         return _view(model, version, keys, size, view)
 
     @api.get("/v1/encrypted-model/client", response_class=StreamingResponse, responses=_BYTES)
-    async def read_client_part(request: Request, token: TokenRecord = Depends(holder)) -> Response:
-        """The artefact's client part: parameters, the list of keys, how to encrypt and decrypt. No weights."""
-        version = await gateway.store.read(require_ready, token.model_id)
-        assert version.client_sha256 is not None
-        etag = f'"{version.client_sha256.hex()}"'
+    async def read_client_part(
+        request: Request, version: int | None = Query(default=None, ge=1), token: TokenRecord = Depends(holder)
+    ) -> Response:
+        """The artefact's client part: parameters, the list of keys, how to encrypt and decrypt. No weights.
+
+        Of the version that `GET /v1/encrypted-model` names, or of another one that is ready.
+        """
+        found = await gateway.store.read(asked_version, token.model_id, version)
+        assert found.client_sha256 is not None
+        etag = f'"{found.client_sha256.hex()}"'
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag})
-        size = await gateway.encrypted.blobs.size(version.client_sha256)
+        size = await gateway.encrypted.blobs.size(found.client_sha256)
         if size is None:
             raise LatticeError("not_found", "The gateway does not have the model's bytes any more.")
         return StreamingResponse(
-            gateway.encrypted.blobs.stream(version.client_sha256),
+            gateway.encrypted.blobs.stream(found.client_sha256),
             media_type="application/octet-stream",
             headers={"content-length": str(size), "etag": etag},
         )
@@ -61,7 +67,7 @@ def router(gateway: Gateway) -> APIRouter:
     @api.post("/v1/evaluation-keys", status_code=201, response_model=KeysView)
     async def register_keys(request: Request, body: NewKeysBody, token: TokenRecord = Depends(holder)) -> Response:
         """Register uploaded keys, in place of earlier ones for the same list. All clients of the user share them."""
-        new = await gateway.encrypted.keys.check(token, body.upload_id)
+        new = await gateway.encrypted.keys.check(token, body.upload_id, body.version)
 
         def act(conn: Connection, _: str | None) -> bytes:
             row = gateway.encrypted.keys.register(conn, new)
@@ -75,8 +81,8 @@ def router(gateway: Gateway) -> APIRouter:
         user = token.require_user()
 
         def read(conn: Connection) -> KeysList:
-            ready = ready_version(conn, token.model_id)
-            wanted = None if ready is None else ready.keys_hash
+            found = standings(conn, token.model_id)
+            wanted = current(found).version.keys_hash if found else None
             return KeysList(data=[KeysView.of(row, wanted) for row in list_keys(conn, token.model_id, user)])
 
         return await gateway.store.read(read)
@@ -95,7 +101,7 @@ def _opened(conn: Connection, token: TokenRecord) -> tuple[ModelRow, VersionRow,
     model = find_model(conn, token.model_id)
     if model is None:
         raise LatticeError("not_found", "The model was deleted.")
-    version = require_ready(conn, model.id)
+    version = asked_version(conn, model.id, None)
     assert version.keys_hash is not None
     keys = fitting_keys(conn, model.id, token.user, version.keys_hash) if token.user else None
     return model, version, keys

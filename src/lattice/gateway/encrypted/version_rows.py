@@ -26,6 +26,7 @@ _LATEST_READY = (
     .limit(1)
 )
 _LOCK = select(encrypted_models.c.id).where(encrypted_models.c.id == bindparam("model")).with_for_update()
+_SHARE = select(encrypted_models.c.id).where(encrypted_models.c.id == bindparam("model")).with_for_update(read=True)
 _OPEN = (
     select(model_versions)
     .where(_c.ended_at_ms.is_(None), _c.gateway_id == bindparam("gateway"))
@@ -55,6 +56,13 @@ class VersionRow(msgspec.Struct, frozen=True):
     gateway_id: str | None
     created_at_ms: int
     ended_at_ms: int | None
+    interface_hash: bytes | None = None
+
+    def interchangeable(self, other: VersionRow) -> bool:
+        """Whether what was encrypted for one can be evaluated by the other: same keys, same encoding, same answers."""
+        mine = (self.keys_hash, self.parameters_id, self.interface_hash)
+        theirs = (other.keys_hash, other.parameters_id, other.interface_hash)
+        return self.number == other.number or (self.interface_hash is not None and mine == theirs)
 
 
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +86,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     keys_hash: bytes
     key_bytes: int
     report: str
+    interface_hash: bytes | None = None
 
 
 def create_version(conn: Connection, model: ModelRow, new: NewVersion, now_ms: int) -> VersionRow:
@@ -112,6 +121,34 @@ def ready_version(conn: Connection, model_id: str) -> VersionRow | None:
     """The newest that is ready, which is the one that queries run on."""
     row = conn.execute(_LATEST_READY, {"model": model_id}).one_or_none()
     return None if row is None else VersionRow(*row)
+
+
+def ready_versions(conn: Connection, model_id: str, numbers: set[int]) -> list[VersionRow]:
+    """Those of them that are ready, newest first."""
+    found = conn.execute(
+        select(model_versions)
+        .where(_c.model_id == model_id, _c.state == "ready", _c.number.in_(numbers))
+        .order_by(_c.number.desc())
+    )
+    return [VersionRow(*row) for row in found]
+
+
+def has_artefact(conn: Connection, model_id: str, sha256: bytes) -> bool:
+    """Whether a version of the model that is ready has this program."""
+    wanted = select(_c.number).where(_c.model_id == model_id, _c.state == "ready", _c.artefact_sha256 == sha256)
+    return conn.execute(wanted.limit(1)).one_or_none() is not None
+
+
+def previous_ready(conn: Connection, model_id: str, number: int) -> VersionRow | None:
+    """The newest that is ready and older than that number."""
+    wanted = select(model_versions).where(_c.model_id == model_id, _c.state == "ready", _c.number < number)
+    row = conn.execute(wanted.order_by(_c.number.desc()).limit(1)).one_or_none()
+    return None if row is None else VersionRow(*row)
+
+
+def lock_versions(conn: Connection, model_id: str, *, shared: bool = False) -> None:
+    """Until the transaction ends: a worker that leaves a version and a query that is given to it take turns."""
+    conn.execute(_SHARE if shared else _LOCK, {"model": model_id})
 
 
 def require_ready(conn: Connection, model_id: str) -> VersionRow:

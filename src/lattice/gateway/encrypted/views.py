@@ -220,9 +220,10 @@ class NewTokenView(TokenView):
 
 
 class NewKeysBody(Body):
-    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`."""
+    """`POST /v1/evaluation-keys`: a complete upload of kind `evaluation_keys`, for a version or the current one."""
 
     upload_id: UploadId
+    version: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class KeysView(BaseModel):

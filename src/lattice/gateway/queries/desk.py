@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 from sqlalchemy import Connection, bindparam, select
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import idempotency
-from lattice.gateway.encrypted.evaluation_key_rows import KeysRow, fitting_keys, get_keys
-from lattice.gateway.encrypted.model_rows import find_model
 from lattice.gateway.encrypted.token_rows import TokenRecord
-from lattice.gateway.encrypted.version_rows import VersionRow, require_ready
+from lattice.gateway.encrypted.version_rows import lock_versions
 from lattice.gateway.idempotency import Guard
 from lattice.gateway.queries.rows import (
     Leased,
@@ -25,11 +21,9 @@ from lattice.gateway.queries.rows import (
     open_of_token,
     seated,
 )
+from lattice.gateway.queries.target import Target, Wanted, choose
 from lattice.gateway.store.prepared import Prepared
-from lattice.gateway.store.schema import access_tokens, encrypted_databases, hardware_classes
-from lattice.gateway.workers import billing
-from lattice.gateway.workers.rows import open_workers
-from lattice.gateway.workers.scaling import read_scaling
+from lattice.gateway.store.schema import access_tokens, encrypted_databases
 
 MAX_OPEN = 256
 """Queries of one token that have not ended."""
@@ -42,18 +36,6 @@ _DATABASE = select(encrypted_databases.c.blob_sha256).where(
     encrypted_databases.c.user == bindparam("end_user"),
     encrypted_databases.c.deleted_at_ms.is_(None),
 )
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request asks for beside its body."""
-
-    evaluation_keys: str | None
-    verify: int
-    database: str | None
-
-    def mac_body(self, sha256: bytes) -> bytes:
-        """What an idempotency key stands for: these members and the body's hash."""
-        return hashlib.sha256(msgspec.json.encode(self)).digest() + sha256
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -74,16 +56,14 @@ class Taken(msgspec.Struct, frozen=True):
 class Checked(msgspec.Struct, frozen=True):
     """What a query that may run will need."""
 
-    version: VersionRow
-    keys: KeysRow
+    target: Target
     database_sha256: bytes | None
 
 
-def check(conn: Connection, token: TokenRecord, wanted: Wanted, seat: Seat | None = None) -> Checked:
+def check(conn: Connection, token: TokenRecord, wanted: Wanted) -> Checked:
     """Whether such a query could run: a ready version, keys that fit, budget, a worker that runs or may be started."""
     user = token.require_user()
-    version = require_ready(conn, token.model_id)
-    keys = _keys(conn, token.model_id, user, version, wanted.evaluation_keys)
+    target = choose(conn, token, wanted)
     database = None
     if wanted.database is not None:
         params = {"database": wanted.database, "model": token.model_id, "end_user": user}
@@ -97,9 +77,7 @@ def check(conn: Connection, token: TokenRecord, wanted: Wanted, seat: Seat | Non
         raise LatticeError("budget_reached")
     if open_of_token(conn, token.id) >= MAX_OPEN:
         raise LatticeError("queue_full", f"The token has {MAX_OPEN} queries that have not ended.", retry_after_ms=1_000)
-    if not _fits(conn, seat, version, wanted):
-        _require_worker(conn, token, version.number, wanted.verify)
-    return Checked(version, keys, database)
+    return Checked(target, database)
 
 
 def submit(
@@ -117,64 +95,32 @@ def submit(
         kept = idempotency.take(conn, guard.claim, None, now_ms)
         if kept is not None:
             return Taken(get_query(conn, guard.box.open(kept.sealed).decode(), token.id), again=True)
-    found = check(conn, token, wanted, seat)
+    lock_versions(conn, token.model_id, shared=True)
+    found = check(conn, token, wanted)
+    target = found.target
     new = NewQuery(
         account_id=token.account_id,
         model_id=token.model_id,
-        version=found.version.number,
+        version=target.version.number,
         token_id=token.id,
         user=token.user,
-        evaluation_key_id=found.keys.id,
+        evaluation_key_id=target.keys.id,
         verify=wanted.verify,
         input_sha256=body.sha256,
         input_bytes=body.size,
         database_id=wanted.database,
         deadline_ms=until_ms,
     )
-    place = seat if _fits(conn, seat, found.version, wanted) else None
+    place = seat if _fits(conn, seat, target, wanted) else None
     row = add_query(conn, new, now_ms) if place is None else add_leased(conn, new, place, now_ms)
     if guard is not None:
         idempotency.finish(conn, guard.claim, 202, guard.box.seal(row.id.encode()))
-    leased = None if place is None else Leased(row, found.keys.blob_sha256, found.database_sha256)
+    leased = None if place is None else Leased(row, target.keys.blob_sha256, found.database_sha256)
     return Taken(row, again=False, leased=leased)
 
 
-def _fits(conn: Connection, seat: Seat | None, version: VersionRow, wanted: Wanted) -> bool:
-    """Whether a seat is all the workers that the query needs, and its worker has not been stopped meanwhile."""
-    if seat is None or seat.version != version.number or wanted.verify != 1:
+def _fits(conn: Connection, seat: Seat | None, target: Target, wanted: Wanted) -> bool:
+    """Whether a seat is all the workers that the query needs, and its worker was neither stopped nor switched."""
+    if seat is None or seat.version != target.version.number or wanted.verify != 1:
         return False
-    return seated(conn, seat.worker_id)
-
-
-def _keys(conn: Connection, model_id: str, user: str, version: VersionRow, keys_id: str | None) -> KeysRow:
-    assert version.keys_hash is not None
-    if keys_id is None:
-        found = fitting_keys(conn, model_id, user, version.keys_hash)
-        if found is None:
-            raise LatticeError("keys_missing")
-        return found
-    keys = get_keys(conn, model_id, user, keys_id)
-    if (keys.keys_hash, keys.parameters_id) != (version.keys_hash, version.parameters_id):
-        raise LatticeError("keys_mismatch", "The evaluation keys are not those that the model's version needs.")
-    return keys
-
-
-def _require_worker(conn: Connection, token: TokenRecord, version: int, needed: int) -> None:
-    model = find_model(conn, token.model_id)
-    if model is None:
-        raise LatticeError("not_found", "The model was deleted.")
-    running = [
-        row
-        for row in open_workers(conn, model_id=token.model_id)
-        if row.version == version and row.state in ("starting", "active")
-    ]
-    if len(running) >= needed:
-        return
-    scaling = read_scaling(model.settings)
-    if not scaling.autostart or scaling.max_workers < needed:
-        message = None if needed == 1 else "`verify=2` needs two workers of the model."
-        raise LatticeError("worker_unavailable", message, retry_after_ms=2_000)
-    price = conn.execute(
-        select(hardware_classes.c.micro_per_second).where(hardware_classes.c.name == scaling.hardware_class)
-    ).scalar()
-    billing.require_credits(conn, model.account_id, price or 0)
+    return seated(conn, seat.worker_id, seat.version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -26,9 +26,10 @@ from lattice.gateway.http.exchange import ClientGone
 from lattice.gateway.http.openapi import query_parameter
 from lattice.gateway.queries import desk
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
-from lattice.gateway.queries.desk import Body, Taken, Wanted
+from lattice.gateway.queries.desk import Body, Taken
 from lattice.gateway.queries.rows import QueryRow, cancel_query, get_query, list_queries
 from lattice.gateway.queries.shape import BundleShape
+from lattice.gateway.queries.target import Wanted
 from lattice.gateway.queries.views import (
     DatabaseList,
     DatabaseView,
@@ -51,6 +52,7 @@ _ASKED = {
         query_parameter("wait", {"type": "string", "enum": ["0", "1"], "default": "1"}),
         query_parameter("verify", {"type": "string", "enum": ["1", "2"], "default": "1"}),
         query_parameter("database", {"type": "string"}),
+        query_parameter("version", {"type": "integer", "minimum": 1}),
     ]
 }
 _QUIET_SECONDS = 15.0
@@ -65,6 +67,7 @@ class _Asked(msgspec.Struct, frozen=True):
     wait: Literal["0", "1"] = "1"
     verify: Literal["1", "2"] = "1"
     database: str | None = None
+    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 def router(gateway: Gateway, counter: QueryCounter) -> APIRouter:
@@ -119,10 +122,18 @@ class QueryCounter:
         self._passed: dict[tuple[str, Wanted], float] = {}
 
     async def submit(self, request: Request) -> Response:
-        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again."""
+        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again.
+
+        `version` is the one that the ciphertexts were made for; one that gives the same answers may take its place.
+        """
         begun = time.perf_counter()
         token, asked = await authenticate_token(self._gateway, request), read_parameters(request, _Asked)
-        wanted = Wanted(evaluation_keys=asked.evaluation_keys, verify=int(asked.verify), database=asked.database)
+        wanted = Wanted(
+            evaluation_keys=asked.evaluation_keys,
+            verify=int(asked.verify),
+            database=asked.database,
+            version=asked.version,
+        )
         taken = await self.take(request, token, wanted)
         body_ms = (time.perf_counter() - begun) * 1000
         if asked.wait == "0":

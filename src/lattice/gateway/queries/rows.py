@@ -58,7 +58,11 @@ _WAITING = (
     .where(_c.ended_at_ms.is_(None), _c.state == "queued")
     .group_by(_c.model_id, _c.version)
 )
-_SEATED = Prepared(select(workers.c.id).where(workers.c.id == bindparam("worker"), workers.c.state == "active"))
+_SEATED = Prepared(
+    select(workers.c.id).where(
+        workers.c.id == bindparam("worker"), workers.c.version == bindparam("number"), workers.c.state == "active"
+    )
+)
 
 
 class QueryRow(msgspec.Struct, frozen=True):
@@ -186,9 +190,9 @@ class Leased(msgspec.Struct, frozen=True):
     database_sha256: bytes | None
 
 
-def seated(conn: Connection, worker_id: str) -> bool:
-    """Whether a worker may be given work, as far as this transaction sees."""
-    return _SEATED.row(conn, {"worker": worker_id}) is not None
+def seated(conn: Connection, worker_id: str, version: int) -> bool:
+    """Whether a worker may be given work of a version, as far as this transaction sees."""
+    return _SEATED.row(conn, {"worker": worker_id, "number": version}) is not None
 
 
 def lease(
@@ -257,6 +261,29 @@ def leases_of(conn: Connection, worker_id: str) -> list[QueryRow]:
     """What is leased to a worker."""
     found = conn.execute(_ALL.where(_c.worker_id == worker_id, _c.state == "in_flight", _c.ended_at_ms.is_(None)))
     return [QueryRow(*row) for row in found]
+
+
+# --- versions ------------------------------------------------------------------------------------------------
+
+
+def workers_needed(conn: Connection, model_id: str, version: int) -> int:
+    """How many workers of a version its queries still need: 0 where none waits, and none will wait again."""
+    again = and_(_c.verify > 1, _c.output_sha256.is_(None))
+    wanted = select(func.max(_c.verify)).where(
+        _c.ended_at_ms.is_(None), _c.model_id == model_id, _c.version == version, or_(_c.state == "queued", again)
+    )
+    return int(conn.execute(wanted).scalar() or 0)
+
+
+def move_queued(conn: Connection, model_id: str, version: int, to: int) -> list[QueryRow]:
+    """Give the queue of one version to an interchangeable one. Both opinions of a verified query are of one version."""
+    found = conn.execute(
+        _ALL.where(_c.ended_at_ms.is_(None), _c.model_id == model_id, _c.version == version, _c.state == "queued")
+        .order_by(_c.id)
+        .with_for_update()
+    ).all()
+    fresh = {"output_sha256": None, "output_bytes": None, "receipt": None}
+    return [_change(conn, QueryRow(*row), version=to, **fresh) for row in found]
 
 
 # --- ends ----------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import BaseModel
 
 from lattice.core.errors import LatticeError, catalogue
-from lattice.core.worker_relay import RECEIPT_HEADER
+from lattice.core.worker_relay import RECEIPT_HEADER, VERSION_HEADER
 from lattice.gateway.api.views import Body
 from lattice.gateway.encrypted.views import UploadId
 from lattice.gateway.queries.databases import DatabaseRow
 from lattice.gateway.queries.rows import QueryRow
+from lattice.gateway.queries.target import exhausted
 
 
 class QueryView(BaseModel):
@@ -101,7 +102,7 @@ def result_headers(row: QueryRow, taken_ms: float | None = None, total_ms: float
         "total": total_ms,
     }
     timing = ", ".join(f"{name};dur={value:.1f}" for name, value in parts.items() if value is not None)
-    headers = {"x-lattice-query": row.id, "server-timing": timing}
+    headers = {"x-lattice-query": row.id, VERSION_HEADER: str(row.version), "server-timing": timing}
     if row.receipt:
         headers[RECEIPT_HEADER] = row.receipt.decode()
     return headers
@@ -109,5 +110,7 @@ def result_headers(row: QueryRow, taken_ms: float | None = None, total_ms: float
 
 def failure(row: QueryRow) -> LatticeError:
     """Why an ended query has no result."""
+    if row.reason == "credits_exhausted":
+        return exhausted()
     code = row.reason if row.reason in catalogue() else "runtime_failed"
     return LatticeError(code, details={"query": row.id})

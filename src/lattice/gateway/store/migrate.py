@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from lattice.core.errors import LatticeError
 
-HEAD = "0002"
+HEAD = "0003"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK = 0x6C617474  # any constant will do: it only keeps gateways that start together from racing
 

@@ -284,6 +284,7 @@ model_versions = Table(
     Column("gateway_id", String),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
+    Column("interface_hash", LargeBinary),
     Index(
         "ix_model_versions_open",
         "model_id",
@@ -414,6 +415,8 @@ workers = Table(
     Column("held_micro", BigInteger, nullable=False),
     Column("price_micro_per_second", BigInteger, nullable=False),
     Column("restarts", Integer, nullable=False),
+    Column("next_version", Integer),
+    Column("failed_version", Integer),
     CheckConstraint("billed_ms >= 0 AND billed_micro >= 0 AND held_micro >= 0", name="amounts"),
     Index("ix_workers_account_id_id", "account_id", "id"),
     Index("ix_workers_model_id_id", "model_id", "id"),

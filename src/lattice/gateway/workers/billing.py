@@ -31,9 +31,14 @@ _AVAILABLE = _WALLET.with_for_update()  # an account's workers take turns, also 
 
 def require_credits(conn: Connection, account_id: str, micro_per_second: int) -> None:
     """Raise `credits_exhausted` where a worker could not even begin."""
-    available = int(conn.execute(_WALLET, {"account": account_id}).scalar() or 0)
-    if micro_per_second and slices.begin(0, micro_per_second, 0, available) is None:
+    if not covers(conn, account_id, micro_per_second):
         raise LatticeError("credits_exhausted", "The balance does not cover the first seconds of a worker.")
+
+
+def covers(conn: Connection, account_id: str, micro_per_second: int) -> bool:
+    """Whether a worker of that price could begin."""
+    available = int(conn.execute(_WALLET, {"account": account_id}).scalar() or 0)
+    return not micro_per_second or slices.begin(0, micro_per_second, 0, available) is not None
 
 
 def contact(conn: Connection, worker_id: str, session: str, active: bool, now_ms: int) -> WorkerRow:

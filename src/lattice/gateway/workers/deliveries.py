@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, update
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail
 from lattice.gateway.encrypted.blobs import BlobStore
+from lattice.gateway.encrypted.version_rows import has_artefact
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
 from lattice.gateway.store.prepared import Prepared
@@ -57,7 +58,7 @@ class Deliveries:
     async def _deliver(self, worker: WorkerRow, given: Delivery, link: WorkerLink | None) -> QueryRow:
         """End the query, and lease the worker its next one in the same transaction."""
         now, price = self._board.clock.now_ms(), worker.price_micro_per_second
-        if link is None or link.row.state != "active" or not self._board.behind(link):
+        if link is None or link.row.state != "active" or not link.ready or not self._board.behind(link):
             done = await self._board.store.write(_deliver, given, price, now)
             self._board.freed(worker.id, given.query_id)
         else:
@@ -100,7 +101,7 @@ class Deliveries:
 
     async def require_blob(self, worker: WorkerRow, sha256: bytes) -> None:
         """Raise `not_found` for bytes that are neither its model's nor those of a query that it has leased."""
-        if sha256.hex() == await self._board.artefact(worker.model_id, worker.version):
+        if await self._board.store.read(has_artefact, worker.model_id, sha256):
             return
         link = self._board.links.get(worker.id)
         for each in link.leased.values() if link is not None else ():
@@ -113,7 +114,7 @@ def _deliver_and_lease(
     conn: Connection, given: Delivery, micro_per_second: int, link: WorkerLink, room: int, now_ms: int
 ) -> tuple[QueryRow, list[Leased]]:
     done, row = _deliver(conn, given, micro_per_second, now_ms), link.row
-    if not query_rows.seated(conn, row.id):
+    if not query_rows.seated(conn, row.id, row.version):
         return done, []
     return done, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms)
 

@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 from lattice.core.errors import LatticeError
 from lattice.gateway.encrypted.event_rows import add_event
 from lattice.gateway.encrypted.model_rows import find_model
+from lattice.gateway.encrypted.version_rows import VersionRow, ready_version
 from lattice.gateway.ledger import credits
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import QueryRow
-from lattice.gateway.workers import billing
+from lattice.gateway.workers import billing, rollout
 from lattice.gateway.workers.rows import Reason, WorkerRow, current_rate, open_workers
 from lattice.gateway.workers.switchboard import Switchboard
 
@@ -88,7 +89,20 @@ class Endings:
         for swept in await self._board.store.write(query_rows.sweep, now):
             self._board.freed(swept.before.worker_id, swept.before.id, cancel=True)
             self._board.changed([swept.after])
+        self._board.changed(await self._board.store.write(rollout.rehome))
+        await self._offer_versions()
         await self._warn_low(now)
+
+    async def _offer_versions(self) -> None:
+        """A version that became ready, wherever that was: its model's workers hear of it at once."""
+        links = [link for link in self._board.links.values() if link.row.state == "active"]
+        models = {link.row.model_id for link in links}
+        newest = await self._board.store.read(_newest, models) if models else {}
+        for link in links:
+            offer = rollout.offered(link.row, newest.get(link.row.model_id))
+            if link.row.next_version is not None or offer != link.offer:
+                link.offer = offer
+                link.wake()
 
     async def _warn_low(self, now: int) -> None:
         for account_id in {link.row.account_id for link in self._board.links.values() if link.row.state == "active"}:
@@ -111,6 +125,11 @@ def _end_if_alone(conn: Connection, account_id: str, now_ms: int) -> list[QueryR
     if any(row.account_id == account_id for row in open_workers(conn)):
         return []
     return query_rows.end_open(conn, account_id, "credits_exhausted", now_ms)
+
+
+def _newest(conn: Connection, models: set[str]) -> dict[str, VersionRow]:
+    found = {model_id: ready_version(conn, model_id) for model_id in models}
+    return {model_id: version for model_id, version in found.items() if version is not None}
 
 
 def _standing(conn: Connection, account_id: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,7 +15,7 @@ from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
 from lattice.core.ids import SecretPrefix, new_secret
 from lattice.gateway.encrypted.model_rows import ModelRow, find_model
-from lattice.gateway.encrypted.version_rows import require_ready
+from lattice.gateway.encrypted.version_rows import ready_version, require_ready
 from lattice.gateway.identity.pepper import Pepper
 from lattice.gateway.queries.rows import waiting
 from lattice.gateway.store.database import Store
@@ -32,7 +32,7 @@ from lattice.gateway.workers.rows import (
     open_workers,
     set_worker,
 )
-from lattice.gateway.workers.scaling import MAX_WORKERS, Scaling, may_idle_out, read_scaling, wanted_workers
+from lattice.gateway.workers.scaling import MAX_WORKERS, Place, Scaling, may_idle_out, read_scaling, wanted_starts
 from lattice.gateway.workers.service import WorkerService
 
 _log = structlog.get_logger("lattice.gateway.fleet")
@@ -77,12 +77,14 @@ class Fleet:
 
     # --- starting ------------------------------------------------------------------------------------------
 
-    def add(self, conn: Connection, model: ModelRow, hardware_class: str | None, count: int) -> list[Started]:
-        """Rows for new workers of a model's newest version; `launch` them once they are durable.
+    def add(
+        self, conn: Connection, model: ModelRow, hardware_class: str | None, count: int, version: int | None = None
+    ) -> list[Started]:
+        """Rows for new workers of a model's newest version, or of `version`; `launch` them once they are durable.
 
         Raises `worker_unavailable` where the model's weights may not go to such a machine.
         """
-        version = require_ready(conn, model.id)
+        number = require_ready(conn, model.id).number if version is None else version
         chosen = find_class(conn, hardware_class)
         if model.weights_exposure == "own" and chosen.name != OWN:
             raise LatticeError(
@@ -94,7 +96,7 @@ class Fleet:
             raise LatticeError("invalid_request", f"A model has at most {MAX_WORKERS} workers.")
         billing.require_credits(conn, model.account_id, chosen.micro_per_second * count)
         self._classes[chosen.name] = chosen
-        return [self._add(conn, model, version.number, chosen) for _ in range(count)]
+        return [self._add(conn, model, number, chosen) for _ in range(count)]
 
     def _add(self, conn: Connection, model: ModelRow, version: int, chosen: HardwareClass) -> Started:
         secret = new_secret(SecretPrefix.RUNTIME_CREDENTIAL)
@@ -198,19 +200,20 @@ class Fleet:
     async def scale(self) -> None:
         """Start workers for queues that are too long, and stop those that have had nothing to do."""
         needs, models, running = await self._store.read(_needs)
-        for model_id, queued in needs.items():
+        for model_id, need in needs.items():
             model = models[model_id]
             scaling = read_scaling(model.settings)
             mine = [row for row in running if row.model_id == model_id and row.state in ("starting", "active")]
-            more = wanted_workers(scaling, len(mine), queued) - len(mine)
-            if more > 0:
-                await self._start(model, scaling, more)
-            elif not queued:
+            places = [Place(row.heading, row.failed_version) for row in mine]
+            starts = wanted_starts(scaling, places, need.queued, need.newest)
+            for version, count in starts.items():
+                await self._start(model, scaling, count, version)
+            if not starts and not need.queued:
                 await self._stop_idle(scaling, mine)
 
-    async def _start(self, model: ModelRow, scaling: Scaling, count: int) -> None:
+    async def _start(self, model: ModelRow, scaling: Scaling, count: int, version: int) -> None:
         try:
-            for started in await self._store.write(self.add, model, scaling.hardware_class, count):
+            for started in await self._store.write(self.add, model, scaling.hardware_class, count, version):
                 _log.info("worker_autostart", worker=started.row.id, model=model.id)
                 await self.launch(started)
         except LatticeError as error:
@@ -247,12 +250,19 @@ def _renew_credential(conn: Connection, worker_id: str, credential_hash: bytes) 
     return row
 
 
-def _needs(conn: Connection) -> tuple[dict[str, int], dict[str, ModelRow], list[WorkerRow]]:
-    """The models that have a queue, workers or a least number of them; how many queries wait; and what runs."""
+class Need(msgspec.Struct, frozen=True):
+    """What waits for a model: queries by version; and its newest version, 0 for none."""
+
+    newest: int
+    queued: dict[int, int]
+
+
+def _needs(conn: Connection) -> tuple[dict[str, Need], dict[str, ModelRow], list[WorkerRow]]:
+    """The models that have a queue, workers or a least number of them; what waits for each; and what runs."""
     running = open_workers(conn)
-    queued: Counter[str] = Counter()
+    queued: defaultdict[str, dict[int, int]] = defaultdict(dict)
     for each in waiting(conn):
-        queued[each.model_id] += each.queries
+        queued[each.model_id][each.version] = each.queries
     found = {row.model_id for row in running} | set(queued)
     kept = encrypted_models.c
     found |= set(
@@ -266,4 +276,8 @@ def _needs(conn: Connection) -> tuple[dict[str, int], dict[str, ModelRow], list[
         ).scalars()
     )
     models = {model_id: model for model_id in found if (model := find_model(conn, model_id)) is not None}
-    return {model_id: queued[model_id] for model_id in models}, models, running
+    needs = {}
+    for model_id in models:
+        newest = ready_version(conn, model_id)
+        needs[model_id] = Need(0 if newest is None else newest.number, queued.get(model_id, {}))
+    return needs, models, running

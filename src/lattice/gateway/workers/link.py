@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from lattice.core.worker_relay import WorkerPoll
 from lattice.gateway.queries.rows import Leased
+from lattice.gateway.workers.rollout import Offer, Programs
 from lattice.gateway.workers.rows import WorkerRow
 
 MAX_SLOTS = 256
@@ -42,6 +43,10 @@ class WorkerLink:
         """Leases that wait at the worker for others to end, the next one first."""
         self._began: dict[str, int] = {}
         """When those of them that have had their turn began."""
+        self.programs = Programs()
+        self.offer: Offer | None = None
+        self.ready = True
+        self._told: tuple[int, Offer | None] | None = None
         self._former: dict[str, None] = {}
         self._held: frozenset[str] = frozenset()
         self._sent: dict[str, int] = {}
@@ -60,7 +65,7 @@ class WorkerLink:
             self._former[self.session] = None
             while len(self._former) > MAX_SESSIONS:
                 del self._former[next(iter(self._former))]
-        self.session, self.told_stop = session, False
+        self.session, self.told_stop, self._told = session, False, None
         self.forget()
         self.leased = {each.row.id: each for each in leases}
         self._sent.clear()
@@ -73,7 +78,7 @@ class WorkerLink:
         self.turn += 1
         self.heard_ms = now_ms
         self.identity = poll.identity or self.identity
-        self.slots = min(max(poll.concurrency, 1), MAX_SLOTS) if poll.active else 0
+        self.slots = min(max(poll.concurrency, 0), MAX_SLOTS) if poll.active else 0
         self.cached = frozenset(poll.cached[:256])
         self.inline = poll.inline
         self.ahead = min(max(poll.ahead, 0), max(self.slots - 1, 0))
@@ -88,7 +93,7 @@ class WorkerLink:
     @property
     def free(self) -> int:
         """Slots that nothing is leased into; none for a worker that is to stop."""
-        return self.room() if self.row.state == "active" else 0
+        return self.room() if self.row.state == "active" and self.ready else 0
 
     def room(self) -> int:
         """Slots for which no lease is there or on its way, whatever the worker's state."""
@@ -148,6 +153,7 @@ class WorkerLink:
         """What the reply says: new leases and cancellations. They count as sent."""
         fresh = self.unsent()
         self._sent |= {each.row.id: each.row.attempt for each in fresh}
+        self._told = (self.row.version, self.offer)
         cancels, self._cancels = tuple(sorted(self._cancels)), set()
         return fresh, cancels
 
@@ -155,7 +161,8 @@ class WorkerLink:
     def has_news(self) -> bool:
         """Whether a held poll should be answered."""
         stopping = self.row.state in ("stopping", "stopped") and not self.told_stop
-        return bool(self._cancels) or stopping or bool(self.unsent())
+        rolled = self.row.open and self._told is not None and self._told != (self.row.version, self.offer)
+        return bool(self._cancels) or stopping or rolled or bool(self.unsent())
 
     @property
     def waits(self) -> bool:

@@ -15,9 +15,10 @@ from lattice.core.worker_relay import WorkerPoll, WorkerReply, WorkerWork
 from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Leased, QueryRow
-from lattice.gateway.workers import billing
+from lattice.gateway.workers import billing, rollout
 from lattice.gateway.workers.endings import Endings, release
 from lattice.gateway.workers.link import WorkerLink
+from lattice.gateway.workers.rollout import Offer, Programs, Step
 from lattice.gateway.workers.rows import WorkerRow, get_worker
 from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from lattice.gateway.workers.switchboard import Switchboard
@@ -36,11 +37,25 @@ INLINE_BYTES = 2 * 1024 * 1024
 Held = Callable[[Awaitable[None]], Awaitable[bool]]
 
 
+class Contact(msgspec.Struct, frozen=True):
+    """What a poll asks of its transaction: `room` is how much there is for leases."""
+
+    session: str
+    active: bool
+    room: int
+    programs: Programs
+    due: bool
+    now_ms: int
+
+
 class Beat(msgspec.Struct, frozen=True):
     """What a contact came to."""
 
     row: WorkerRow
     leased: list[Leased]
+    offer: Offer | None = None
+    moved: list[QueryRow] = []
+    ready: bool = True
 
 
 class Polls:
@@ -102,28 +117,35 @@ class Polls:
     async def _beat(self, link: WorkerLink, request: WorkerPoll) -> None:
         """Bill the contact where it is due, and lease what there is room for; both in one transaction."""
         now = self._board.clock.now_ms()
-        row = link.row
+        row, said = link.row, Programs.of(request)
         due = (
             row.session != request.session
             or (row.state == "active") != request.active
             or now - link.beat_ms >= BEAT_MS
             or (row.paid_until_ms is not None and now >= row.paid_until_ms)
+            or row.next_version is not None
+            or link.programs != said
         )
         if not row.open or not (due or (link.free and self._board.behind(link))):
             return
-        queued = self._board.queued(row)
-        room = link.room()
+        queued, room = self._board.queued(row), link.room()
+        contact = Contact(request.session, request.active, room, said, due, now)
         with link.reserve(room):
-            beat = await self._board.store.write(_beat, link, request.session, request.active, room, due, now)
-            if due:
-                link.beat_ms = now
-                self._moved(link, beat.row)
-            if len(beat.leased) < room and beat.row.state == "active":
+            beat = await self._board.store.write(_beat, link, contact)
+            if len(beat.leased) < room and beat.row.state == "active" and beat.ready:
                 link.seen_empty = queued
+            if due:
+                link.beat_ms, link.programs, link.offer, link.ready = now, said, beat.offer, beat.ready
+                self._moved(link, beat.row)
+                self._board.changed(beat.moved)
             self._board.leased(row.id, beat.leased)
 
     def _moved(self, link: WorkerLink, row: WorkerRow) -> None:
         before, link.row = link.row, row
+        if before.version != row.version:
+            link.seen_empty = -1  # that was another queue
+        if before.version != row.version:
+            _log.info("worker_version", worker=row.id, version=row.version, before=before.version)
         if before.state != row.state:
             _log.info("worker", worker=row.id, state=row.state, reason=row.reason)
             if row.state == "active":
@@ -147,10 +169,12 @@ class Polls:
             link.told_stop = True
         return WorkerReply(
             paid_for_ms=self._paid_for_ms(row),
-            work=tuple(_work(each, data) for each, data in self._with_inputs(fresh, link.inline)),
+            work=tuple([await self._work(each, data) for each, data in self._with_inputs(fresh, link.inline)]),
             cancel=cancels,
             stop=stop,
-            artefact=await self._board.artefact(row.model_id, row.version),
+            artefact=await self._board.artefact(row.model_id, row.version) if news else "",
+            next=link.offer.artefact if link.offer else "",
+            next_version=link.offer.version if link.offer else 0,
             blinding=b64url(self._blinding(row.model_id)),
             worker=row.id,
             hold_ms=POLL_HOLD_MS,
@@ -165,6 +189,20 @@ class Polls:
             room -= len(data)
             yield each, data
 
+    async def _work(self, leased: Leased, data: bytes) -> WorkerWork:
+        row = leased.row
+        return WorkerWork(
+            id=row.id,
+            attempt=row.attempt,
+            inputs=row.input_sha256.hex(),
+            evaluation_keys=leased.keys_sha256.hex(),
+            deadline_ms=row.deadline_ms,
+            expires_in_ms=max(1, row.deadline_ms - self._board.clock.now_ms()),
+            artefact=await self._board.artefact(row.model_id, row.version),
+            database=leased.database_sha256.hex() if leased.database_sha256 else None,
+            data=data,
+        )
+
     def _paid_for_ms(self, row: WorkerRow) -> int:
         """The reserve is part of it: a worker that hears of a stop in time has all of it left to finish in."""
         if row.paid_until_ms is None or row.state not in ("active", "stopping"):
@@ -172,31 +210,22 @@ class Polls:
         return max(0, min(SLICE_MS, row.paid_until_ms - self._board.clock.now_ms()) + DRAIN_MS)
 
 
-def _beat(conn: Connection, link: WorkerLink, session: str, active: bool, room: int, due: bool, now_ms: int) -> Beat:
-    row = link.row
-    if due:
-        row = billing.contact(conn, row.id, session, active, now_ms)
+def _beat(conn: Connection, link: WorkerLink, contact: Contact) -> Beat:
+    row, now = link.row, contact.now_ms
+    step = Step(row, link.offer, ready=link.ready)
+    if contact.due:
+        row = billing.contact(conn, row.id, contact.session, contact.active, now)
+        step = rollout.step(conn, row, contact.programs, now)
+        row = step.row
         if link.leased:
-            query_rows.renew(conn, row.id, now_ms)
-    if row.state != "active":
-        return Beat(row, [])
-    return Beat(row, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms))
+            query_rows.renew(conn, row.id, now)
+    leased = []
+    if row.state == "active" and step.ready:
+        leased = query_rows.lease(conn, row.id, row.model_id, row.version, contact.room, link.cached, now)
+    return Beat(row, leased, step.offer, step.moved, step.ready)
 
 
 def _take_over(conn: Connection, worker_id: str, same: bool, now_ms: int) -> tuple[list[Leased], list[QueryRow]]:
     if not same:
         return [], release(conn, worker_id, "runtime_failed", True, now_ms)
     return query_rows.leased_to(conn, worker_id), []
-
-
-def _work(leased: Leased, data: bytes) -> WorkerWork:
-    row = leased.row
-    return WorkerWork(
-        id=row.id,
-        attempt=row.attempt,
-        inputs=row.input_sha256.hex(),
-        evaluation_keys=leased.keys_sha256.hex(),
-        deadline_ms=row.deadline_ms,
-        database=leased.database_sha256.hex() if leased.database_sha256 else None,
-        data=data,
-    )

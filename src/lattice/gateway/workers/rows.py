@@ -51,6 +51,15 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     held_micro: int
     price_micro_per_second: int
     restarts: int
+    next_version: int | None = None
+    """Loaded, or to be loaded, in place of `version` as soon as that strands no query."""
+    failed_version: int | None = None
+    """What it could not load; it is offered no such version again."""
+
+    @property
+    def heading(self) -> int:
+        """The version that new queries meet here."""
+        return self.next_version or self.version
 
     @property
     def open(self) -> bool:
@@ -138,6 +147,12 @@ def open_workers(conn: Connection, *, gateway_id: str | None = None, model_id: s
     if model_id is not None:
         statement = statement.where(_c.model_id == model_id)
     return [WorkerRow(**row) for row in conn.execute(statement).mappings()]
+
+
+def lately_exhausted(conn: Connection, model_id: str) -> WorkerRow | None:
+    """The model's newest worker, where it stopped because the credits had run out."""
+    row = conn.execute(_ALL.where(_c.model_id == model_id).order_by(_c.id.desc()).limit(1)).mappings().one_or_none()
+    return WorkerRow(**row) if row is not None and row["reason"] == "credits_exhausted" else None
 
 
 def current_rate(conn: Connection, account_id: str) -> int:

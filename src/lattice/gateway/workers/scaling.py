@@ -31,13 +31,35 @@ def read_scaling(settings: str) -> Scaling:
     return found
 
 
-def wanted_workers(scaling: Scaling, running: int, queued: int) -> int:
-    """How many should run, given how many do; never fewer than run now, since idle ones stop by themselves."""
-    most = min(max(scaling.max_workers, scaling.min_workers), MAX_WORKERS)
-    if not scaling.autostart:
-        return max(running, min(scaling.min_workers, most))
-    needed = -(-queued // max(1, scaling.queries_per_worker))
-    return max(running, min(most, max(scaling.min_workers, needed)))
+class Place(msgspec.Struct, frozen=True):
+    """A worker that starts or is active: the version that it serves next, and one that it could not load."""
+
+    version: int
+    failed: int | None = None
+
+    def serves(self, version: int, newest: int) -> bool:
+        """Whether it has that version, or will: workers go on to the newest."""
+        return self.version == version or (version == newest > self.version and self.failed != version)
+
+
+def wanted_starts(scaling: Scaling, running: list[Place], queued: dict[int, int], newest: int) -> dict[int, int]:
+    """How many workers to start, by version; none where enough run, since idle ones stop by themselves.
+
+    Queues are counted by version, against the workers that serve it or will. An old version gets a worker only where
+    queries wait for it and nobody is left to run them.
+    """
+    room = min(max(scaling.max_workers, scaling.min_workers), MAX_WORKERS) - len(running)
+    starts = dict[int, int]()
+    for version in sorted({newest, *queued} - {0}, reverse=True):
+        serving = sum(place.serves(version, newest) for place in running)
+        needed = -(-queued.get(version, 0) // max(1, scaling.queries_per_worker)) if scaling.autostart else 0
+        if version == newest:
+            more = max(needed - serving, scaling.min_workers - len(running))
+        else:
+            more = int(needed > 0 and not serving)
+        starts[version] = max(0, min(more, room))
+        room -= starts[version]
+    return {version: count for version, count in starts.items() if count}
 
 
 def may_idle_out(scaling: Scaling, running: int, idle_ms: int) -> bool:

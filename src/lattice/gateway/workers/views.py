@@ -22,11 +22,17 @@ class NewWorkersBody(Body):
 
 
 class WorkerView(BaseModel):
-    """A worker session. `billed_micro` is what its observed active time has cost so far."""
+    """A worker session. `billed_micro` is what its observed active time has cost so far.
+
+    `next_version` is loaded beside `version` and takes its place when no query waits for that any more;
+    `failed_version` could not be loaded.
+    """
 
     id: str
     model: str
     version: int
+    next_version: int | None
+    failed_version: int | None
     hardware_class: str
     state: str
     reason: str | None

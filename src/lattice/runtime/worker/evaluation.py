@@ -73,9 +73,15 @@ def load_keys(path: Path, model: Model) -> tuple[UserKeys, int]:
         raise LatticeError("blob_invalid", "The keys are a bundle of a public key and of evaluation keys.")
     public = decode_public_key(objects[0], model.params)
     keys = decode_evaluation_keys(objects[1], model.params)
-    for spec in model.prepared.program.checked.keys:
-        keys.get(spec.element, spec.level)
     return UserKeys(keys, public), public.b.nbytes + 3 * sum(key.b.nbytes for key in keys)
+
+
+def check_keys(model: Model, keys: UserKeys) -> None:
+    """Keys that were decoded for one program may serve another of the same parameters that needs the same ones."""
+    if keys.evaluation.params.id != model.params.id:
+        raise LatticeError("parameters_mismatch", "The keys are for other parameters than the program's.")
+    for spec in model.prepared.program.checked.keys:
+        keys.evaluation.get(spec.element, spec.level)
 
 
 def decode_inputs(data: bytes, model: Model) -> list[Ciphertext | SeededCiphertext]:
@@ -112,6 +118,7 @@ def answer(
 ) -> Outcome:
     """Evaluate one query. Equal requests get equal bits from every worker that holds the provider's secret."""
     started = time.monotonic_ns()
+    check_keys(model, keys)
     given = decode_inputs(inputs, model) + (decode_inputs(database, model) if database else [])
     check_inputs(model, given)
     asked = f"{model.program_hash} {work.evaluation_keys} {work.inputs} {work.database or ''}"

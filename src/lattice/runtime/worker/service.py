@@ -26,6 +26,7 @@ from lattice.runtime.worker.blobs import BlobCache
 from lattice.runtime.worker.clock import PaidClock, leave, watch_parent
 from lattice.runtime.worker.link import WorkerLink
 from lattice.runtime.worker.memory import Memory
+from lattice.runtime.worker.programs import Programs
 from lattice.sealing.identity import IdentityKey
 
 EXIT_FAILED, EXIT_CREDENTIAL = 1, 5
@@ -77,8 +78,12 @@ class Worker:
         self._blobs = BlobCache(settings.cache, settings.cache_bytes)
         self._keys: Memory[evaluation.UserKeys] = Memory(settings.memory_bytes)
         self._threads = ThreadPoolExecutor(settings.at_once, thread_name_prefix="evaluate")
-        self._model: evaluation.Model | None = None
-        self._loading: asyncio.Task[None] | None = None
+        self._programs = Programs(
+            lambda sha256: self._patiently(lambda: self._blobs.get(sha256, self._link.download)),
+            self._say,
+            lambda: self.stop("failed"),
+            settings.memory_bytes,
+        )
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         self._secret = b""
@@ -93,6 +98,9 @@ class Worker:
             self.ending = reason
             log.info("worker.stopping", reason=reason, running=len(self._running))
             self._changed.set()
+
+    def _say(self) -> None:
+        self._changed.set()
 
     async def run(self) -> int:
         """Work until stopped or refused."""
@@ -132,51 +140,45 @@ class Worker:
         ahead = queries_ahead(self._settings.at_once, self._evaluate_ms)
         return WorkerPoll(
             session=self._session,
-            active=self._model is not None,
+            active=self._programs.active,
             running=tuple(dict.fromkeys(query for query, _ in self._running)),
             cached=self._keys.hashes[-64:],
-            concurrency=self._settings.at_once + ahead,
+            concurrency=self._settings.at_once + ahead if self._programs.ready else 0,
             ahead=ahead,
             identity=self._identity.public.text,
             ending=ending,
             inline=True,
+            loaded=self._programs.loaded,
+            no_room=self._programs.no_room,
+            rejected=self._programs.rejected,
+            rejected_because=self._programs.rejected_because,
         )
 
     def _take(self, reply: WorkerReply) -> None:
         """Act on a reply: time first, then what ends, then what begins."""
-        self._clock.renew(reply.paid_for_ms, billed=self._model is not None)
+        self._clock.renew(reply.paid_for_ms, billed=self._programs.active)
         if reply.blinding:
             self._secret = unb64url(reply.blinding)
-        if reply.artefact and self._loading is None:
-            self._loading = asyncio.create_task(self._load(reply.artefact))
         for query in reply.cancel:
             self._cancelled.add(query)
         for work in reply.work:
             key = (work.id, work.attempt)
             if key not in self._running:
-                self._running[key] = asyncio.create_task(self._serve(work))
+                # Held before anything is dropped: it may have been leased before another version took over.
+                model = self._programs.hold(work.artefact)
+                self._running[key] = asyncio.create_task(self._serve(work, model))
+        if reply.artefact:
+            self._programs.want(reply.artefact, reply.next)
         if reply.stop:
             self.stop(reply.stop)
 
-    async def _load(self, sha256: str) -> None:
-        """Get the program and encode its weights; from then on the worker is active."""
-        try:
-            path = await self._patiently(lambda: self._blobs.get(sha256, self._link.download))
-            self._model = await self._in_thread(evaluation.load_model, path)
-        except Exception as error:
-            # Whatever it is, a worker without a program must say so and end.
-            code = error.code if isinstance(error, LatticeError) else type(error).__name__
-            log.error("worker.load_failed", code=code)
-            self.stop("failed")
-            return
-        log.info("worker.active", program=self._model.prepared.program.id)
-        self._changed.set()
-
-    async def _serve(self, work: WorkerWork) -> None:
+    async def _serve(self, work: WorkerWork, model: evaluation.Model | None) -> None:
         """One query, from its bytes to its delivered results; a failure is told to the gateway."""
         began = time.monotonic()
         try:
-            outcome = await self._answer(work)
+            if model is None:
+                raise RelayDown("the gateway sent a query for a program that is not loaded")
+            outcome = await self._answer(work, model)
             answered = time.monotonic()
             if work.id in self._cancelled:
                 raise LatticeError("work_cancelled")
@@ -197,13 +199,14 @@ class Worker:
             # Whatever a numeric kernel throws must not end the worker, nor quote data in a log.
             await self._fail(work, "runtime_failed", type(error).__name__)
         finally:
+            if model is not None:
+                self._programs.release(work.artefact)
             self._running.pop((work.id, work.attempt), None)
             self._cancelled.discard(work.id)
 
-    async def _answer(self, work: WorkerWork) -> evaluation.Outcome:
-        model = self._model
-        if model is None or not work.evaluation_keys:
-            raise LatticeError("runtime_failed", "The worker has no program yet, or the query no keys.")
+    async def _answer(self, work: WorkerWork, model: evaluation.Model) -> evaluation.Outcome:
+        if not work.evaluation_keys:
+            raise LatticeError("runtime_failed", "The query has no keys.")
         secret = unb64url(work.blinding) if work.blinding else self._secret
         keys, inputs, database = await asyncio.gather(
             self._patiently(lambda: self._user_keys(str(work.evaluation_keys), model)),
@@ -271,8 +274,7 @@ class Worker:
 
     async def _drain(self) -> int:
         """Finish what runs within the reserve, say goodbye, end."""
-        if self._loading is not None:
-            self._loading.cancel()
+        self._programs.close()
         if self._running:
             await asyncio.wait(list(self._running.values()), timeout=max(min(DRAIN_S, self._clock.left_s()), 0))
         with suppress(LatticeError, RelayDown, TimeoutError):

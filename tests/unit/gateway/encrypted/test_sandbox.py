@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lattice.core.errors import LatticeError
-from lattice.gateway.encrypted.sandbox import Limits, Task, run_child, scratch
+from lattice.gateway.encrypted.sandbox import OWNED, Limits, Task, remove_orphans, run_child, scratch
 from tests.support.platform import artefact_bytes
 
 MIB = 1024 * 1024
@@ -69,3 +72,23 @@ async def test_a_scratch_folder_is_gone_afterwards(tmp_path: Path) -> None:
     async with scratch(tmp_path / "work") as folder:
         (folder / "x").write_bytes(b"x")
     assert list((tmp_path / "work").iterdir()) == []
+
+
+async def test_what_a_crash_left_is_removed_unless_a_child_still_works_in_it(tmp_path: Path) -> None:
+    """A gateway that was killed leaves folders; its children may live a moment longer than it does."""
+    for name in ("crashed", "orphan", "ancient", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "artefact").write_bytes(b"x")
+    (tmp_path / "crashed" / OWNED).touch()
+    os.utime(tmp_path / "ancient", (0, 0))
+    held = os.open(tmp_path / "orphan" / OWNED, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
+    os.close(held)
+    async with scratch(tmp_path) as mine:
+        assert remove_orphans(tmp_path) == 2
+        assert {each.name for each in tmp_path.iterdir()} == {"orphan", "new", mine.name}
+    child.communicate(b"\n")
+    assert remove_orphans(tmp_path) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["new"]
+    assert remove_orphans(tmp_path / "nowhere") == 0

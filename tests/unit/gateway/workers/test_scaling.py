@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from lattice.gateway.workers.scaling import MAX_WORKERS, Scaling, may_idle_out, read_scaling, wanted_workers
+from lattice.gateway.workers.scaling import MAX_WORKERS, Place, Scaling, may_idle_out, read_scaling, wanted_starts
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,35 @@ from lattice.gateway.workers.scaling import MAX_WORKERS, Scaling, may_idle_out, 
     ],
 )
 def test_wanted_workers(settings: dict[str, int], running: int, queued: int, wanted: int) -> None:
-    assert wanted_workers(Scaling(**settings), running, queued) == wanted  # type: ignore[arg-type]
+    starts = wanted_starts(Scaling(**settings), [Place(1)] * running, {1: queued}, 1)  # type: ignore[arg-type]
+    assert running + starts.get(1, 0) == wanted
+
+
+AUTO = Scaling(autostart=True, max_workers=4)
+
+
+@pytest.mark.parametrize(
+    ("running", "queued", "starts"),
+    [
+        ([], {1: 1, 2: 1}, {2: 1, 1: 1}),  # an old queue that nobody serves gets its own worker
+        (
+            [Place(1)],
+            {1: 100, 2: 1},
+            {},
+        ),  # an old one that somebody serves gets no more; that worker goes on to the new
+        ([Place(1)], {2: 9}, {2: 1}),
+        ([Place(1, failed=2)], {2: 9}, {2: 2}),  # it will never serve the new version
+        ([Place(2)], {1: 1}, {1: 1}),
+        ([Place(1)] * 4, {2: 1000}, {}),  # all together never more than the settings allow
+        ([Place(1)] * 3, {2: 1000}, {2: 1}),
+    ],
+)
+def test_queues_are_counted_by_version(running: list[Place], queued: dict[int, int], starts: dict[int, int]) -> None:
+    assert wanted_starts(AUTO, running, queued, 2) == starts
+
+
+def test_workers_that_failed_to_load_a_version_still_count_as_the_least_number() -> None:
+    assert wanted_starts(Scaling(min_workers=1, max_workers=3), [Place(1, failed=2)], {}, 2) == {}
 
 
 @given(st.text(max_size=50))
