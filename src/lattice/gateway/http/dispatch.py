@@ -26,12 +26,12 @@ class Dispatch:
     def __init__(self, hot: Mapping[str, ASGIApp], rest: Router, shared: Collection[str] = ()) -> None:
         self.hot = hot
         self._rest = rest
-        self._shared = frozenset(shared)
+        self.shared = frozenset(shared)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Route one request."""
         endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None or (scope["method"] != "POST" and scope["path"] in self._shared):
+        if endpoint is None or (scope["method"] != "POST" and scope["path"] in self.shared):
             await self._rest(scope, receive, send)
         elif scope["method"] == "POST":
             scope["hot_route"] = scope["path"]  # one of ours, so a log may show it
