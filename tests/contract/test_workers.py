@@ -16,7 +16,6 @@ from lattice.gateway.encrypted.evaluation_key_rows import NewKeys, register_keys
 from lattice.gateway.encrypted.event_rows import events_after
 from lattice.gateway.encrypted.model_rows import ModelRow, NewModel, create_model
 from lattice.gateway.encrypted.token_rows import NewToken, TokenRecord, create_token
-from lattice.gateway.encrypted.version_rows import NewVersion, Ready, create_version, finish_version
 from lattice.gateway.identity import Pepper
 from lattice.gateway.queries import desk
 from lattice.gateway.queries import rows as query_rows
@@ -33,7 +32,7 @@ from lattice.gateway.workers.rows import list_workers, open_workers, worker_by_c
 from lattice.gateway.workers.standing import asked_version
 from tests.support.databases import KINDS, fresh_database
 from tests.support.ledger import NOW, account
-from tests.support.workers import new_worker
+from tests.support.workers import add_version, new_worker
 
 
 @pytest.fixture(params=KINDS)
@@ -49,27 +48,6 @@ def model_of(conn: Connection, owner: str) -> ModelRow:
     model = create_model(conn, NewModel(account_id=owner, name="m", weights_exposure="hosted"), NOW)
     add_version(conn, model, b"a" * 32)
     return model
-
-
-def add_version(conn: Connection, model: ModelRow, artefact: bytes, interface: bytes = b"i" * 32) -> int:
-    """Another version that is ready; its number."""
-    new = NewVersion(
-        source_sha256=b"s" * 32, source_kind="artefact", calibration_sha256=None, options="{}", gateway_id="gw_one"
-    )
-    number = create_version(conn, model, new, NOW).number
-    ready = Ready(
-        artefact_sha256=artefact,
-        artefact_bytes=1,
-        client_sha256=b"c" * 32,
-        program_id="prg",
-        parameters_id="par",
-        keys_hash=b"k" * 32,
-        key_bytes=1,
-        report="{}",
-        interface_hash=interface,
-    )
-    finish_version(conn, model, number, ready, NOW)
-    return number
 
 
 def user_of(conn: Connection, model: ModelRow) -> TokenRecord:
