@@ -7,6 +7,11 @@ namespace {
 
 std::vector<u64> words_of(const Input& words) { return {words.data(), words.data() + words.size()}; }
 
+// Set from any thread while another one runs a plan.
+struct CancelFlag {
+    std::atomic<bool> set{false};
+};
+
 std::vector<std::size_t> polynomial_shape(const Plan& plan, std::size_t components, std::size_t level) {
     return {components, plan.limbs(level), plan.n()};
 }
@@ -29,11 +34,12 @@ KeyView check_key(const Plan& plan, const PlanKey& wanted, const Input& key) {
 }
 
 std::vector<Output> run(const Plan& plan, const std::vector<Input>& inputs, const std::vector<Input>& weights,
-                        const std::vector<Input>& keys) {
+                        const std::vector<Input>& keys, const CancelFlag* cancel) {
     const bool all = inputs.size() == plan.inputs().size() && weights.size() == plan.weights().size() &&
                      keys.size() == plan.keys().size();
     if (!all) throw std::invalid_argument("other numbers of inputs, weights or keys than the plan has");
     PlanArguments arguments;
+    if (cancel != nullptr) arguments.cancel = &cancel->set;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         require_shape(inputs[i], polynomial_shape(plan, 2, plan.inputs()[i]), "an input");
         arguments.inputs.push_back(inputs[i].data());
@@ -57,10 +63,16 @@ std::vector<Output> run(const Plan& plan, const std::vector<Input>& inputs, cons
 
 void bind_program(nb::module_& m) {
     using namespace nb::literals;
+    nb::exception<Cancelled>(m, "Cancelled");
+    nb::class_<CancelFlag>(m, "CancelFlag")
+        .def(nb::init<>())
+        .def("set", [](CancelFlag& self) { self.set.store(true, std::memory_order_relaxed); })
+        .def("is_set", [](const CancelFlag& self) { return self.set.load(std::memory_order_relaxed); });
     nb::class_<Plan>(m, "Plan")
         .def("__init__", [](Plan* self, const Input& words) { new (self) Plan(words_of(words)); },
              nb::arg("words").noconvert())
-        .def("run", &run, nb::arg("inputs").noconvert(), nb::arg("weights").noconvert(), nb::arg("keys").noconvert());
+        .def("run", &run, nb::arg("inputs").noconvert(), nb::arg("weights").noconvert(), nb::arg("keys").noconvert(),
+             nb::arg("cancel").none() = nb::none());
 }
 
 }  // namespace lattice

@@ -26,7 +26,11 @@ class Runner {
           tables_(tables_of(plan.moduli(plan.levels() - 1), plan.log_n(), isa_)) {}
 
     void run() {
-        for (const Step& step : plan_.steps()) one(step);
+        const std::atomic<bool>* const cancel = arguments_.cancel;
+        for (std::size_t done = 0; done < plan_.steps().size(); ++done) {
+            if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) throw Cancelled(done);
+            one(plan_.steps()[done]);
+        }
         for (std::size_t k = 0; k < arguments_.outputs.size(); ++k) {
             const Register& r = registers_[plan_.outputs()[k]];
             std::copy(r.data, r.data + r.type.components * plan_.limbs(r.type.level) * n_, arguments_.outputs[k]);

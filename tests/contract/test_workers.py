@@ -13,9 +13,9 @@ from sqlalchemy import Connection, select
 from lattice.core.errors import LatticeError
 from lattice.gateway import ledger
 from lattice.gateway.encrypted.evaluation_key_rows import NewKeys, register_keys
+from lattice.gateway.encrypted.event_rows import events_after
 from lattice.gateway.encrypted.model_rows import ModelRow, NewModel, create_model
 from lattice.gateway.encrypted.token_rows import NewToken, TokenRecord, create_token
-from lattice.gateway.encrypted.version_rows import NewVersion, Ready, create_version, finish_version
 from lattice.gateway.identity import Pepper
 from lattice.gateway.queries import desk
 from lattice.gateway.queries import rows as query_rows
@@ -24,16 +24,18 @@ from lattice.gateway.queries.rows import Delivery, QueryRow, Seat
 from lattice.gateway.queries.target import Wanted
 from lattice.gateway.store import Store
 from lattice.gateway.store.schema import access_tokens
-from lattice.gateway.workers import billing
+from lattice.gateway.workers import billing, rollout
 from lattice.gateway.workers.deliveries import _deliver_and_lease
 from lattice.gateway.workers.fleet import Need, _needs
 from lattice.gateway.workers.hardware import HardwareClass, ensure_default, find_class, list_classes, put_class
 from lattice.gateway.workers.link import WorkerLink
+from lattice.gateway.workers.rollout import Offer, Programs, Step
 from lattice.gateway.workers.routes import _statement
 from lattice.gateway.workers.rows import WorkerRow, list_workers, open_workers, worker_by_credential
+from lattice.gateway.workers.standing import asked_version
 from tests.support.databases import KINDS, fresh_database
 from tests.support.ledger import NOW, account
-from tests.support.workers import new_worker
+from tests.support.workers import add_version, new_worker
 
 
 @pytest.fixture(params=KINDS)
@@ -47,21 +49,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 def model_of(conn: Connection, owner: str) -> ModelRow:
     """A model with a version that is ready."""
     model = create_model(conn, NewModel(account_id=owner, name="m", weights_exposure="hosted"), NOW)
-    new = NewVersion(
-        source_sha256=b"s" * 32, source_kind="artefact", calibration_sha256=None, options="{}", gateway_id="gw_one"
-    )
-    create_version(conn, model, new, NOW)
-    ready = Ready(
-        artefact_sha256=b"a" * 32,
-        artefact_bytes=1,
-        client_sha256=b"c" * 32,
-        program_id="prg",
-        parameters_id="par",
-        keys_hash=b"k" * 32,
-        key_bytes=1,
-        report="{}",
-    )
-    finish_version(conn, model, 1, ready, NOW)
+    add_version(conn, model, b"a" * 32)
     return model
 
 
@@ -228,6 +216,152 @@ async def test_what_nobody_ends_is_swept(store: Store) -> None:
     assert await store.read(open_workers) == []
     ended = await store.write(query_rows.end_open, token.account_id, "credits_exhausted", NOW)
     assert [row.reason for row in ended] == ["credits_exhausted"]
+
+
+# --- versions ------------------------------------------------------------------------------------------------
+
+NEW = b"n" * 32
+LOADED = Programs(loaded=frozenset({"61" * 32, NEW.hex()}))
+
+
+class Rollout:
+    """A model of version 1 with active workers, whose every contact is one transaction as a poll's is."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.now = store, NOW
+
+    async def begin(self, workers: int) -> Rollout:
+        def make(conn: Connection) -> tuple[ModelRow, TokenRecord, list[str]]:
+            owner = account(conn, 1_000)
+            model = model_of(conn, owner.id)
+            made = [new_worker(conn, owner.id, 0, NOW, model_id=model.id).id for _ in range(workers)]
+            return model, user_of(conn, model), made
+
+        self.model, self.token, self.workers = await self.store.write(make)
+        for worker in self.workers:
+            await self.contact(worker)
+        return self
+
+    async def contact(self, worker: str, said: Programs = Programs(), active: bool = True) -> Step:
+        self.now += 10
+
+        def beat(conn: Connection) -> Step:
+            return rollout.step(conn, billing.contact(conn, worker, "s", active, self.now), said, self.now)
+
+        return await self.store.write(beat)
+
+    async def upload(self, artefact: bytes = NEW, interface: bytes = b"i" * 32) -> int:
+        return await self.store.write(add_version, self.model, artefact, interface)
+
+    async def ask(self, version: int | None = None, verify: int = 1) -> QueryRow:
+        wanted = Wanted(evaluation_keys=None, verify=verify, database=None, version=version)
+        until = NOW + 60_000
+        taken = await self.store.write(desk.submit, self.token, wanted, Body(b"i" * 32, 1), None, self.now, until)
+        return taken.row
+
+    async def lease(self, worker: str, version: int) -> list[str]:
+        given = (worker, self.model.id, version, 8, frozenset[str](), self.now)
+        return [each.row.id for each in await self.store.write(query_rows.lease, *given)]
+
+    async def read(self, query: QueryRow) -> QueryRow:
+        return await self.store.read(query_rows.get_query, query.id)
+
+
+async def test_the_last_worker_of_a_version_stays_until_its_queue_is_empty(store: Store) -> None:
+    """Where the new version cannot evaluate what was encrypted for the old one."""
+    going = await Rollout(store).begin(2)
+    one, two = going.workers
+    old = await going.ask()
+    assert await going.upload(interface=b"j" * 32) == 2
+    offer = (await going.contact(one)).offer
+    assert offer == Offer(2, NEW.hex())
+    assert (await going.contact(one, LOADED)).row.version == 2, "another worker is there for the old queue"
+    stays = await going.contact(two, LOADED)
+    assert (stays.row.version, stays.row.next_version, stays.offer) == (1, 2, offer)
+    assert (await going.ask()).version == 2
+    with pytest.raises(LatticeError, match="version_replaced"):
+        await going.ask(version=1)
+    assert await going.lease(two, 1) == [old.id]
+    left = await going.contact(two, LOADED)
+    assert (left.row.version, left.row.next_version, left.offer, left.moved) == (2, None, None, [])
+    assert (await going.read(old)).version == 1, "what runs ends on the old program"
+
+
+async def test_a_queue_goes_along_where_the_new_version_takes_it(store: Store) -> None:
+    going = await Rollout(store).begin(1)
+    (one,) = going.workers
+    asked = {(await going.ask(version=1)).id for _ in range(3)}
+    await going.upload()
+    left = await going.contact(one, LOADED)
+    assert (left.row.version, {row.id for row in left.moved}) == (2, asked)
+    assert await going.lease(one, 1) == []
+    assert set(await going.lease(one, 2)) == asked
+    assert (await going.ask(version=1)).version == 2
+
+
+async def test_both_opinions_of_a_verified_query_are_of_one_version(store: Store) -> None:
+    going = await Rollout(store).begin(2)
+    one, two = going.workers
+    asked = await going.ask(verify=2)
+    assert await going.lease(one, 1) == [asked.id]
+    await store.write(query_rows.deliver, Delivery(asked.id, one, 1, b"o" * 32, 5, b"r"), NOW)
+    await going.upload()
+    assert (await going.contact(two, LOADED)).row.version == 2
+    moved = await going.read(asked)
+    assert (moved.version, moved.state, moved.output_sha256, moved.attempt) == (2, "queued", None, 1)
+
+
+async def test_new_queries_meet_what_is_served_until_the_next_version_is_loaded(store: Store) -> None:
+    going = await Rollout(store).begin(1)
+    await going.upload(interface=b"j" * 32)
+    assert (await going.ask()).version == 1
+    assert (await store.read(asked_version, going.model.id, None)).number == 1
+    (one,) = going.workers
+    await going.contact(one, LOADED)
+    assert (await going.ask()).version == 2
+    assert (await store.read(asked_version, going.model.id, None)).number == 2
+
+
+async def test_what_cannot_be_loaded_is_told_once_and_not_offered_again(store: Store) -> None:
+    going = await Rollout(store).begin(1)
+    (one,) = going.workers
+    await going.upload()
+    broken = Programs(rejected=NEW.hex(), reason="artefact_invalid")
+    for _ in range(3):
+        found = await going.contact(one, broken)
+        assert (found.row.version, found.row.failed_version, found.offer) == (1, 2, None)
+    events = [row.kind for row in await store.read(events_after, going.model.id, "")]
+    assert events.count("worker.version_failed") == 1
+    assert (await going.ask()).version == 1
+    await going.upload(b"m" * 32)
+    assert (await going.contact(one, broken)).offer == Offer(3, "6d" * 32)
+
+
+async def test_a_worker_that_made_room_for_a_broken_version_gets_the_old_one_back(store: Store) -> None:
+    going = await Rollout(store).begin(1)
+    (one,) = going.workers
+    await going.upload()
+    switched = await going.contact(one, Programs(frozenset({"61" * 32}), no_room=NEW.hex()))
+    assert (switched.row.version, switched.ready) == (2, False)
+    asked = await going.ask()
+    assert asked.version == 2
+    back = await going.contact(one, Programs(rejected=NEW.hex(), reason="MemoryError"), active=False)
+    assert (back.row.version, back.row.failed_version, back.offer) == (1, 2, None)
+    assert [row.id for row in await store.write(rollout.rehome)] == [asked.id]
+    assert (await going.read(asked)).version == 1
+
+
+async def test_queues_without_a_worker_find_one_of_another_version(store: Store) -> None:
+    """Its last worker was stopped, or died for good."""
+    going = await Rollout(store).begin(2)
+    one, two = going.workers
+    asked = await going.ask()
+    await going.upload()
+    assert (await going.contact(one, LOADED)).row.version == 2
+    assert await store.write(rollout.rehome) == []
+    await store.write(billing.end, two, "failed", going.now)
+    assert [row.id for row in await store.write(rollout.rehome)] == [asked.id]
+    assert await going.lease(one, 2) == [asked.id]
 
 
 async def test_hardware_classes_are_set_and_read(store: Store) -> None:

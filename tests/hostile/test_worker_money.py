@@ -3,6 +3,10 @@
 The model adds up contacts: between two contacts of one session in state active the worker is billed, but never past
 what the earlier reply had sold. It shares no code with the gateway's billing. After every interleaving the postings sum
 to zero, wallets equal entries, nothing is held and no balance was ever negative.
+
+In between versions are published, and workers load, switch to, or fail to load them, in the very transactions that
+bill them. None of that moves money, no worker goes back to an older version but from one that it could not load, and no
+queue is left to a version that nobody serves while an interchangeable one is served.
 """
 
 from __future__ import annotations
@@ -16,13 +20,17 @@ from sqlalchemy import Connection, func, select
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import ledger
+from lattice.gateway.encrypted.model_rows import NewModel, create_model
 from lattice.gateway.ledger import Grant
+from lattice.gateway.queries import rows as query_rows
+from lattice.gateway.queries.rows import NewQuery
 from lattice.gateway.store.schema import entries
-from lattice.gateway.workers import billing
-from lattice.gateway.workers.rows import WorkerRow, current_rate, get_worker
+from lattice.gateway.workers import billing, rollout
+from lattice.gateway.workers.rollout import Programs
+from lattice.gateway.workers.rows import WorkerRow, current_rate, get_worker, open_workers
 from lattice.gateway.workers.slices import DRAIN_MS, SLICE_MS
 from tests.support.ledger import NOW, account, memory
-from tests.support.workers import new_worker
+from tests.support.workers import add_version, new_worker
 
 PRICES = (0, 1, 7, 333, 1_000, 5_000, 1_234_567)
 STEPS = (1, 50, 999, 2_500, 5_000, 9_999, 10_000, 14_999, 15_001, 20_000, 130_000)
@@ -58,6 +66,10 @@ class Machine:
         self.granted = {account(conn).id: 0 for _ in range(2)}
         self.workers: list[Model] = []
         self.sessions = 0
+        self.models = {owner: create_model(conn, NewModel(account_id=owner, name="m"), NOW) for owner in self.granted}
+        self.artefacts: dict[str, list[bytes]] = {owner: [] for owner in self.granted}
+        for owner in self.granted:
+            self.publish(owner)
 
     def run(self, steps: int) -> None:
         actions: list[tuple[int, Callable[[], None]]] = [
@@ -71,6 +83,9 @@ class Machine:
             (2, self.goodbye),
             (3, self.sweep),
             (1, self.step_back),
+            (2, self.publish),
+            (2, self.ask),
+            (2, self.rehome),
         ]
         weights = [weight for weight, _ in actions]
         self.grant()
@@ -96,7 +111,10 @@ class Machine:
 
     def start(self) -> None:
         owner = self.random.choice(list(self.granted))
-        self.workers.append(Model(new_worker(self.conn, owner, self.random.choice(PRICES), self.now)))
+        version = self.random.randint(1, len(self.artefacts[owner]))
+        model = self.models[owner].id
+        price = self.random.choice(PRICES)
+        self.workers.append(Model(new_worker(self.conn, owner, price, self.now, model_id=model, version=version)))
 
     def poll(self, model: Model | None = None) -> None:
         model = model or self.pick()
@@ -141,7 +159,71 @@ class Machine:
                 return None
         assert not model.over
         model.contact(self.now)
-        return row
+        return self.roll(row)
+
+    # --- versions
+
+    def publish(self, owner: str | None = None) -> None:
+        """A version that is ready; every other one is interchangeable with its neighbours."""
+        owner = owner or self.random.choice(list(self.granted))
+        artefact = os.urandom(32)
+        self.artefacts[owner].append(artefact)
+        add_version(self.conn, self.models[owner], artefact, bytes([len(self.artefacts[owner]) // 2]) * 32)
+
+    def ask(self) -> None:
+        """A query of some version, as one that was queued before it was replaced."""
+        owner = self.random.choice(list(self.granted))
+        new = NewQuery(
+            account_id=owner,
+            model_id=self.models[owner].id,
+            version=self.random.randint(1, len(self.artefacts[owner])),
+            token_id="tok_one",
+            user="ada",
+            evaluation_key_id="evk_one",
+            verify=self.random.choice((1, 1, 2)),
+            input_sha256=bytes(32),
+            input_bytes=1,
+            database_id=None,
+            deadline_ms=self.now + 10**9,
+        )
+        query_rows.add_query(self.conn, new, self.now)
+
+    def roll(self, row: WorkerRow) -> WorkerRow:
+        """The rest of a poll's transaction: the worker has loaded something, or not, or cannot."""
+        known = self.artefacts[row.account_id]
+        newest, current = known[-1].hex(), known[row.version - 1].hex()
+        said = self.random.choice(
+            (
+                Programs(),
+                Programs(frozenset({current})),
+                Programs(frozenset({current, newest})),
+                Programs(frozenset({current}), no_room=newest),
+                Programs(frozenset({current}), rejected=newest, reason="artefact_invalid"),
+                Programs(frozenset(), rejected=current, reason="artefact_invalid"),
+            )
+        )
+        step = rollout.step(self.conn, row, said, self.now)
+        after = get_worker(self.conn, row.id)
+        assert step.row == after
+        money = ("state", "reason", "billed_ms", "billed_micro", "held_micro", "paid_until_ms", "last_seen_ms")
+        assert [getattr(after, name) for name in money] == [getattr(row, name) for name in money]
+        if after.version != row.version:
+            failed_here = said.rejected == current and after.failed_version == row.version > after.version
+            assert failed_here or (after.version == len(known) and newest in (*said.loaded, said.no_room))
+        if step.offer is not None:
+            assert step.offer == rollout.Offer(len(known), newest)
+            assert after.failed_version != len(known) > after.version
+        return after
+
+    def rehome(self) -> None:
+        rollout.rehome(self.conn)
+        for queue in query_rows.waiting(self.conn):
+            needed = query_rows.workers_needed(self.conn, queue.model_id, queue.version)
+            serving = [
+                row.version for row in open_workers(self.conn, model_id=queue.model_id) if row.state != "stopping"
+            ]
+            alike = [version for version in serving if version // 2 == queue.version // 2]
+            assert serving.count(queue.version) >= needed or len(alike) < needed or len(set(alike)) > 1
 
     def reconnect(self) -> None:
         """Another process polls for the worker; the old one is never billed for the gap."""

@@ -291,6 +291,14 @@ async def test_at_zero_the_worker_stops_within_its_reserve_and_queries_end_unpai
     ended = (await live.call("GET", f"/v1/workers/{worker.id}"))[1]
     assert (ended["state"], ended["reason"]) == ("stopped", "credits_exhausted")
     assert sum(await balance(live)) == 3_000 - ended["billed_micro"] >= 0
+    status, body, _ = await deployed.query()
+    refused = msgspec.json.decode(body)
+    assert (status, refused["error"]) == (402, "credits_exhausted"), "also what is asked after the end"
+    assert "provider" in refused["message"]
+    assert not any(letter.isdigit() for letter in refused["message"]), "the balance is none of the user's business"
+    await fund(live, 10_000_000)
+    status, body, _ = await deployed.query()
+    assert (status, msgspec.json.decode(body)["error"]) == (409, "worker_unavailable")
     assert (await live.audit()).faults == ()
 
 

@@ -235,7 +235,7 @@ async def test_when_the_credits_run_out_the_worker_stops_by_itself(
     ended, code, statement = await asyncio.to_thread(story)
     assert (ended["state"], ended["reason"]) == ("stopped", "credits_exhausted")
     assert ended["billed_micro"] == ended["billed_ms"] * 1000 // 1000 <= 16_000
-    assert code == "worker_unavailable"
+    assert code == "credits_exhausted"
     assert (statement["available_micro"], statement["held_micro"]) == (16_000 - ended["billed_micro"], 0)
     audit = await live.audit()
     assert (audit.sum_micro, audit.held_micro, audit.faults) == (0, 0, ())

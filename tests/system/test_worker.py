@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 
 from lattice.fhe import artefact
+from lattice.fhe.hal import instructions as ops
 from lattice.fhe.run import Session, client_keys, decrypt, encrypt
 from lattice.fhe.serialise.bundle import read_bundle, write_bundle
 from lattice.fhe.serialise.ciphertexts import decode_ciphertext, encode_ciphertext
@@ -46,9 +49,11 @@ def query() -> bytes:
 
 
 @asynccontextmanager
-async def worker(gateway: WorkerGateway, folder: Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker(
+    gateway: WorkerGateway, folder: Path, data: bytes = b"", **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """`lattice-ctl worker run` with a pipe from its parent; never outlives the block."""
-    gateway.artefact = gateway.put(artefact_bytes(folder))
+    gateway.artefact = gateway.put(data or artefact_bytes(folder))
     command = [sys.executable, "-m", "lattice.cli.ctl", "worker", "run", "--gateway", gateway.url]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -145,6 +150,50 @@ async def test_bad_keys_and_ciphertexts_fail_with_their_code_and_the_worker_live
         }
         good = gateway.lease(5, keys, asked)
         await gateway.until(lambda: good in gateway.results)
+
+
+LONG = 200_000
+
+
+def long_artefact(folder: Path) -> bytes:
+    """The same model with rotations before it that take minutes."""
+    turns = (ops.Rotate(number + 1, number, 1) for number in range(LONG + 1))
+    last = (
+        ops.Add(LONG + 2, LONG, LONG + 1),
+        ops.LoadWeight(LONG + 3, 0),
+        ops.MultiplyPlain(LONG + 4, LONG + 2, LONG + 3),
+        ops.Rescale(LONG + 5, LONG + 4),
+        ops.LoadWeight(LONG + 6, 1),
+        ops.AddPlain(LONG + 7, LONG + 5, LONG + 6),
+    )
+    program = replace(MODEL.program, instructions=(ops.LoadInput(0, 0), *turns, *last), outputs=(LONG + 7,))
+    artefact.save(replace(MODEL, program=program), folder / "long.lattice")
+    return (folder / "long.lattice").read_bytes()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("why", ["cancel", "deadline"])
+async def test_a_cancelled_evaluation_stops_long_before_its_end(tmp_path: Path, why: str) -> None:
+    """Counted in instructions. Its slot is free then, and nothing more is said of it."""
+    async with worker_gateway() as gateway, worker(gateway, tmp_path, long_artefact(tmp_path)) as process:
+        await active(gateway)
+        expiry = 1_000 if why == "deadline" else 0
+        asked = gateway.lease(1, keys_bundle(), query(), expires_in_ms=expiry)
+        await gateway.until(lambda: asked in gateway.polls[-1].running)
+        if why == "cancel":
+            gateway.cancels.append(asked)
+            gateway.wake()
+        await gateway.until(lambda: not gateway.polls[-1].running)
+        assert not gateway.results
+        assert not gateway.failed
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert process.stderr is not None
+        log = (await process.stderr.read()).decode()
+    (line,) = [line for line in log.splitlines() if "query.cancelled" in line]
+    found = re.search(r"executed\D+(\d+)", line)
+    assert found is not None, line
+    assert int(found[1]) < LONG // 2
 
 
 async def test_it_ends_by_its_own_clock_when_the_gateway_pays_no_more(tmp_path: Path) -> None:

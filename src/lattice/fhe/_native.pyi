@@ -71,10 +71,22 @@ class UniformPolynomial:
 
 def draw_kernel() -> str: ...
 
+class Cancelled(Exception):
+    """With the number of steps that were run."""
+
+class CancelFlag:
+    def __init__(self) -> None: ...
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
 class Plan:
     def __init__(self, words: Residues) -> None: ...
     def run(
-        self, inputs: Sequence[Residues], weights: Sequence[Residues], keys: Sequence[Residues]
+        self,
+        inputs: Sequence[Residues],
+        weights: Sequence[Residues],
+        keys: Sequence[Residues],
+        cancel: CancelFlag | None = None,
     ) -> list[Residues]: ...
 
 class SecretBuffer:

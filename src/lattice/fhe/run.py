@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from lattice.fhe.answers import Answer, OutOfRangeWarning, checked_samples, joined
 from lattice.fhe.blinding import Blinding, request_hash
+from lattice.fhe.cancel import Cancel
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.client_side import ClientFacing, ClientKeys, client_keys, decrypt, encrypt
 from lattice.fhe.compiler.compiled import Compiled
@@ -27,6 +28,7 @@ from lattice.fhe.server_side import Prepared, evaluate, prepare
 __all__ = [
     "Answer",
     "Blinding",
+    "Cancel",
     "ClientFacing",
     "ClientKeys",
     "OutOfRangeWarning",
@@ -51,13 +53,13 @@ class Session:
         self.prepared = prepare(compiled)
         self._provider_secret = os.urandom(32)
 
-    def query(self, samples: ArrayLike, *, strict: bool = False) -> list[Ciphertext]:
+    def query(self, samples: ArrayLike, *, strict: bool = False, cancel: Cancel | None = None) -> list[Ciphertext]:
         """Encrypt at most one batch and evaluate it: the blinded outputs."""
         sent = encrypt(self.compiled.client, self.compiled.params, self.keys.secret, samples, strict=strict)
         blinding = Blinding(self._provider_secret, self.compiled.program.digest)  # `evaluate` binds all the rest
-        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, sent, blinding)
+        return evaluate(self.prepared, self.keys.evaluation, self.keys.public, sent, blinding, cancel)
 
-    def run(self, samples: ArrayLike, *, strict: bool = False) -> Answer:
+    def run(self, samples: ArrayLike, *, strict: bool = False, cancel: Cancel | None = None) -> Answer:
         """Any number of samples, a batch at a time."""
         part = self.compiled.client
         array = checked_samples(part, samples, strict=strict)
@@ -66,7 +68,7 @@ class Session:
             warnings.simplefilter("ignore", OutOfRangeWarning)  # said once, just now
             for start in range(0, len(array), part.batch):
                 chunk = array[start : start + part.batch]
-                results = self.query(chunk)
+                results = self.query(chunk, cancel=cancel)
                 answers.append(decrypt(part, self.compiled.params, self.keys.secret, results, len(chunk)))
         return joined(answers)
 

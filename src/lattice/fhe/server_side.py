@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.blinding import Blinder, Blinding
+from lattice.fhe.cancel import Cancel
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
@@ -90,14 +91,15 @@ def evaluate(
     public_key: PublicKey,
     ciphertexts: Sequence[Ciphertext | SeededCiphertext],
     blinding: Blinding,
+    cancel: Cancel | None = None,
 ) -> list[Ciphertext]:
-    """The program's outputs, blinded."""
+    """The program's outputs, blinded. Raises `work_cancelled` soon after `cancel` was called."""
     params = prepared.params
     if len(prepared.entries) != len(prepared.program.outputs):
         raise LatticeError("program_invalid", "The program has more or fewer outputs than its client part says.")
     blinder = Blinder(params, public_key, prepared.backend)
     blinding = blinding.bound(prepared.identity, *_asked(evaluation_keys, public_key, ciphertexts))
-    results = _results(prepared, evaluation_keys, ciphertexts)
+    results = _results(prepared, evaluation_keys, ciphertexts, cancel)
     return [
         blinder.blind(result, entries, blinding, number)
         for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
@@ -119,13 +121,18 @@ def _asked(
 
 
 def _results(
-    prepared: Prepared, evaluation_keys: KeySource | None, ciphertexts: Sequence[Ciphertext | SeededCiphertext]
+    prepared: Prepared,
+    evaluation_keys: KeySource | None,
+    ciphertexts: Sequence[Ciphertext | SeededCiphertext],
+    cancel: Cancel | None,
 ) -> list[Ciphertext]:
+    if cancel is not None:
+        cancel.check()
     seeded = [x for x in ciphertexts if isinstance(x, SeededCiphertext)]
     if prepared.linear is not None and len(seeded) == len(ciphertexts):
         return prepared.linear.run(seeded)
     inputs = [x.expand(prepared.params) if isinstance(x, SeededCiphertext) else x for x in ciphertexts]
-    return interpreter.run(prepared.backend, prepared.program, inputs, evaluation_keys, prepared.weights)
+    return interpreter.run(prepared.backend, prepared.program, inputs, evaluation_keys, prepared.weights, cancel)
 
 
 def encode_weight(encoder: Encoder, declared: Weight, values: NDArray[np.floating[Any]]) -> AnyPlaintext:

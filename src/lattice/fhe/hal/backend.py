@@ -4,7 +4,7 @@ Leading axes are a batch. "NTT form" and "coefficient form" are the caller's kno
 unless its name ends in `_into`. All arithmetic is exact, so that one contract suite can demand equal bits from every
 backend. Composites (key switch, rotations, products, sums of products) have defaults over these primitives in
 `composites`; a backend may override any of them, bit-exact with the default, by having a method of that name. So it may
-have `run(program, inputs, keys, weights)`, which gets whole programs.
+have `run(program, inputs, keys, weights, cancel)`, which gets whole programs.
 """
 
 from __future__ import annotations

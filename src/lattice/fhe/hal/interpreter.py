@@ -1,6 +1,6 @@
 """The default way to run a whole program on any backend: one instruction after another, registers freed when dead.
 
-A backend with its own `run(program, inputs, keys, weights)` gets the program whole instead; the bits are the same.
+A backend with its own `run(program, inputs, keys, weights, cancel)` gets the program whole instead, with equal bits.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from lattice.core.errors import LatticeError
+from lattice.fhe.cancel import Cancel
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.hal import instructions as ops
 from lattice.fhe.hal import polynomial
@@ -28,8 +29,12 @@ def run(
     inputs: Sequence[Ciphertext],
     keys: KeySource | None,
     weights: Sequence[AnyPlaintext] = (),
+    cancel: Cancel | None = None,
 ) -> list[Ciphertext]:
-    """The program's outputs. Whatever can be wrong is found before the first instruction runs."""
+    """The program's outputs. Whatever can be wrong is found before the first instruction runs.
+
+    Raises `work_cancelled` between two instructions where `cancel` was called.
+    """
     checked = program.checked
     on = Operations(program.params, keys, backend)
     _match_inputs(on, program, inputs)
@@ -37,8 +42,8 @@ def run(
     _match_keys(on, checked)
     own = getattr(backend, "run", None)
     if own is not None:
-        return list(own(program, inputs, keys, weights))
-    return interpret(on, program, checked, inputs, weights)
+        return list(own(program, inputs, keys, weights, cancel))
+    return interpret(on, program, checked, inputs, weights, cancel)
 
 
 def interpret(
@@ -47,11 +52,14 @@ def interpret(
     checked: Checked,
     inputs: Sequence[Ciphertext],
     weights: Sequence[AnyPlaintext],
+    cancel: Cancel | None = None,
 ) -> list[Ciphertext]:
     """Run what was checked and matched already."""
     registers: dict[int, Any] = {}
     freed = checked.freed()
     for index, instruction in enumerate(program.instructions):
+        if cancel is not None:
+            cancel.check(index)
         if isinstance(instruction, ops.LoadInput):
             registers[instruction.out] = inputs[instruction.input]
         elif isinstance(instruction, ops.LoadWeight):

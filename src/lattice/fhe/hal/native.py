@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lattice.core.errors import LatticeError
 from lattice.fhe import _native
+from lattice.fhe.cancel import Cancel, cancelled
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.ckks.embedding import orbit
 from lattice.fhe.hal.backend import KeySwitchContext, Residues
@@ -200,6 +202,7 @@ class NativeBackend:
         inputs: Sequence[Ciphertext],
         keys: KeySource | None,
         weights: Sequence[AnyPlaintext],
+        cancel: Cancel | None = None,
     ) -> list[Ciphertext]:
         """A whole program in one call, with the interpreter's bits. Everything was checked by `interpreter.run`."""
         plan, native = _plan(program)
@@ -208,7 +211,12 @@ class NativeBackend:
             tensor = keys.tensor(spec.element, spec.level) if keys is not None else None
             assert tensor is not None, "the interpreter looked for every key"
             tensors.append(tensor)
-        outs = native.run([_tidy(x.components) for x in inputs], [_tidy(tensor_of(w)) for w in weights], tensors)
+        tidy = [_tidy(x.components) for x in inputs], [_tidy(tensor_of(w)) for w in weights]
+        flag = cast(_native.CancelFlag, cancel.flag) if cancel is not None else None
+        try:
+            outs = native.run(*tidy, tensors, flag)
+        except _native.Cancelled as stop:
+            raise cancelled(int(str(stop))) from None
         kinds, params_id = program.checked.outputs, program.params.id
         return [
             Ciphertext(params_id, kind.level, kind.scale, out, kind.encoding)

@@ -12,6 +12,7 @@ from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import WorkerWork
 from lattice.fhe import artefact
 from lattice.fhe.blinding import Blinding
+from lattice.fhe.cancel import Cancel
 from lattice.fhe.ckks.ciphertext import Ciphertext
 from lattice.fhe.ckks.evaluation_keys import EvaluationKeySet
 from lattice.fhe.ckks.parameters import ParameterSet
@@ -115,15 +116,19 @@ def answer(
     database: bytes,
     secret: bytes,
     identity: IdentityKey,
+    cancel: Cancel | None = None,
 ) -> Outcome:
-    """Evaluate one query. Equal requests get equal bits from every worker that holds the provider's secret."""
+    """Evaluate one query. Equal requests get equal bits from every worker that holds the provider's secret.
+
+    Raises `work_cancelled` where `cancel` was called.
+    """
     started = time.monotonic_ns()
     check_keys(model, keys)
     given = decode_inputs(inputs, model) + (decode_inputs(database, model) if database else [])
     check_inputs(model, given)
     asked = f"{model.program_hash} {work.evaluation_keys} {work.inputs} {work.database or ''}"
     blinding = Blinding(secret, hashlib.sha256(asked.encode()).digest())
-    results = evaluate(model.prepared, keys.evaluation, keys.public, given, blinding)
+    results = evaluate(model.prepared, keys.evaluation, keys.public, given, blinding, cancel)
     objects = [encode_ciphertext(result, model.params) for result in results]
     pieces = tuple(write_pieces(objects))
     digest = hashlib.sha256()

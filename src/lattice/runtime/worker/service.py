@@ -20,6 +20,7 @@ import structlog
 from lattice.core.errors import LatticeError
 from lattice.core.ids import unb64url
 from lattice.core.worker_relay import WORKER_FAIL_CODES, WorkerFail, WorkerPoll, WorkerReply, WorkerWork
+from lattice.fhe.cancel import Cancel
 from lattice.runtime.transport import RelayDown, jittered_backoff
 from lattice.runtime.worker import evaluation
 from lattice.runtime.worker.blobs import BlobCache
@@ -38,6 +39,7 @@ HAND_OVER_MS = 20
 """From a result to the next query, on a slow day."""
 LONG_MS = 1_000
 """Evaluations longer than this lose less than two parts in a hundred between two of them."""
+NEVER_S = 1e9
 
 T = TypeVar("T")
 
@@ -85,7 +87,7 @@ class Worker:
             settings.memory_bytes,
         )
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        self._cancels: dict[tuple[str, int], Cancel] = {}
         self._secret = b""
         self._evaluate_ms: int | None = None
         self._changed = asyncio.Event()
@@ -160,12 +162,13 @@ class Worker:
         if reply.blinding:
             self._secret = unb64url(reply.blinding)
         for query in reply.cancel:
-            self._cancelled.add(query)
+            self._cancel(query)
         for work in reply.work:
             key = (work.id, work.attempt)
             if key not in self._running:
                 # Held before anything is dropped: it may have been leased before another version took over.
                 model = self._programs.hold(work.artefact)
+                self._cancels[key] = Cancel()
                 self._running[key] = asyncio.create_task(self._serve(work, model))
         if reply.artefact:
             self._programs.want(reply.artefact, reply.next)
@@ -174,14 +177,14 @@ class Worker:
 
     async def _serve(self, work: WorkerWork, model: evaluation.Model | None) -> None:
         """One query, from its bytes to its delivered results; a failure is told to the gateway."""
-        began = time.monotonic()
+        began, cancel = time.monotonic(), self._cancels[work.id, work.attempt]
+        expiry = asyncio.get_running_loop().call_later(work.expires_in_ms / 1000 or NEVER_S, cancel.cancel)
         try:
             if model is None:
                 raise RelayDown("the gateway sent a query for a program that is not loaded")
-            outcome = await self._answer(work, model)
+            outcome = await self._answer(work, model, cancel)
             answered = time.monotonic()
-            if work.id in self._cancelled:
-                raise LatticeError("work_cancelled")
+            cancel.check()
             await self._patiently(lambda: self._link.results(work.id, work.attempt, outcome.pieces, outcome.receipt))
             log.info(
                 "query.answered",
@@ -192,7 +195,11 @@ class Worker:
                 deliver_ms=_ms(time.monotonic() - answered),
             )
         except LatticeError as error:
-            await self._fail(work, error.code, error.message)
+            if cancel.cancelled:
+                # The gateway ended it, or its time is up here and there; nobody waits for a word.
+                log.info("query.cancelled", query=work.id, attempt=work.attempt, **error.details)
+            else:
+                await self._fail(work, error.code, error.message)
         except (RelayDown, OSError) as error:
             await self._fail(work, "runtime_failed", type(error).__name__, requeue=True)
         except Exception as error:
@@ -201,10 +208,16 @@ class Worker:
         finally:
             if model is not None:
                 self._programs.release(work.artefact)
-            self._running.pop((work.id, work.attempt), None)
-            self._cancelled.discard(work.id)
+            expiry.cancel()
+            del self._running[work.id, work.attempt], self._cancels[work.id, work.attempt]
 
-    async def _answer(self, work: WorkerWork, model: evaluation.Model) -> evaluation.Outcome:
+    def _cancel(self, query: str | None) -> None:
+        """That query, or all of them."""
+        for (name, _), cancel in self._cancels.items():
+            if query in (None, name):
+                cancel.cancel()
+
+    async def _answer(self, work: WorkerWork, model: evaluation.Model, cancel: Cancel) -> evaluation.Outcome:
         if not work.evaluation_keys:
             raise LatticeError("runtime_failed", "The query has no keys.")
         secret = unb64url(work.blinding) if work.blinding else self._secret
@@ -213,23 +226,11 @@ class Worker:
             self._inputs(work),
             self._database(work.database),
         )
-        outcome = await self._in_thread(self._evaluate, model, keys, work, inputs, database, secret)
+        cancel.check()
+        given = (model, keys, work, inputs, database, secret, self._identity, cancel)
+        outcome = await self._in_thread(evaluation.answer, *given)
         self._evaluate_ms = outcome.milliseconds
         return outcome
-
-    def _evaluate(
-        self,
-        model: evaluation.Model,
-        keys: evaluation.UserKeys,
-        work: WorkerWork,
-        inputs: bytes,
-        database: bytes,
-        secret: bytes,
-    ) -> evaluation.Outcome:
-        """In a thread, perhaps after a while: it may have been cancelled meanwhile."""
-        if work.id in self._cancelled:
-            raise LatticeError("work_cancelled")
-        return evaluation.answer(model, keys, work, inputs, database, secret, self._identity)
 
     async def _inputs(self, work: WorkerWork) -> bytes:
         """What came with the work, if it is what the work names; else it is fetched."""
@@ -277,10 +278,12 @@ class Worker:
         self._programs.close()
         if self._running:
             await asyncio.wait(list(self._running.values()), timeout=max(min(DRAIN_S, self._clock.left_s()), 0))
+        unfinished = len(self._running)
+        self._cancel(None)
         with suppress(LatticeError, RelayDown, TimeoutError):
             async with asyncio.timeout(2):
                 await self._link.poll(self._said(ending=True))
-        log.info("worker.ended", reason=self.ending, unfinished=len(self._running))
+        log.info("worker.ended", reason=self.ending, unfinished=unfinished)
         return EXIT_FAILED if self.ending == "failed" else 0
 
 

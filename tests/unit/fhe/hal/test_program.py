@@ -362,13 +362,13 @@ def test_what_comes_in_must_be_what_was_declared() -> None:
 
 def test_a_backend_that_runs_programs_gets_them_whole() -> None:
     class Whole(ReferenceBackend):
-        def run(self, program: Program, inputs: Any, keys: Any, weights: Any) -> Any:
-            return [program.id, len(inputs), keys is client.keys, len(weights)]
+        def run(self, program: Program, inputs: Any, keys: Any, weights: Any, cancel: Any) -> Any:
+            return [program.id, len(inputs), keys is client.keys, len(weights), cancel]
 
     client = tiny_client()
     program = small_program(client.params, outputs=(0,))
     out: Any = interpreter.run(Whole(), program, [client.encrypt(noise(32))], client.keys, weights_of(client, program))
-    assert out == [program.id, 1, True, 4]
+    assert out == [program.id, 1, True, 4, None]
 
 
 def test_hostile_bytes_are_refused() -> None:
