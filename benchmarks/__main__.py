@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold_start, encrypted_models, fhe_primitives, footprint, profile, relay
+from benchmarks import cold_start, encrypted_models, fhe_primitives, footprint, platform, profile, relay
 from benchmarks.machine import machine
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each load run")
     parser.add_argument("--json", type=Path, help="also write the document here")
-    parser.add_argument("--only", choices=("relay", "cold-start", "footprint", "profile", "fhe", "models"))
+    parser.add_argument("--only", choices=("relay", "cold-start", "footprint", "profile", "fhe", "models", "platform"))
     given = parser.parse_args()
     report: dict[str, Any] = {"machine": machine()}
     parts = {
@@ -28,6 +28,7 @@ def main() -> None:
         "footprint": footprint.measure,
         "fhe": lambda: fhe_primitives.measure(given.seconds / 4),
         "models": lambda: encrypted_models.measure(given.seconds / 4),
+        "platform": lambda: platform.measure(given.seconds),
     }
     cores = os.sched_getaffinity(0)
     for name, measure in parts.items():

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from lattice.core.errors import LatticeError
 from lattice.gateway import ledger
@@ -19,16 +19,19 @@ from lattice.gateway.encrypted.token_rows import NewToken, TokenRecord, create_t
 from lattice.gateway.identity import Pepper
 from lattice.gateway.queries import desk
 from lattice.gateway.queries import rows as query_rows
-from lattice.gateway.queries.desk import Body
-from lattice.gateway.queries.rows import Delivery, QueryRow
+from lattice.gateway.queries.desk import Body, Taken
+from lattice.gateway.queries.rows import Delivery, QueryRow, Seat
 from lattice.gateway.queries.target import Wanted
 from lattice.gateway.store import Store
+from lattice.gateway.store.encrypted_schema import access_tokens
 from lattice.gateway.workers import billing, rollout
+from lattice.gateway.workers.deliveries import _deliver_and_lease
 from lattice.gateway.workers.fleet import Need, _needs
 from lattice.gateway.workers.hardware import HardwareClass, ensure_default, find_class, list_classes, put_class
+from lattice.gateway.workers.link import WorkerLink
 from lattice.gateway.workers.rollout import Offer, Programs, Step
 from lattice.gateway.workers.routes import _statement
-from lattice.gateway.workers.rows import list_workers, open_workers, worker_by_credential
+from lattice.gateway.workers.rows import WorkerRow, list_workers, open_workers, worker_by_credential
 from lattice.gateway.workers.standing import asked_version
 from tests.support.databases import KINDS, fresh_database
 from tests.support.ledger import NOW, account
@@ -130,6 +133,67 @@ async def test_a_query_goes_through_its_leases(store: Store) -> None:
     assert (ended.state, ended.measured()["worker_ms"]) == ("completed", 50)
     assert await store.write(query_rows.forget_queries, NOW) == 0
     assert await store.write(query_rows.forget_queries, NOW + 1) == 1
+
+
+async def test_a_query_that_finds_a_seat_is_leased_as_it_is_queued(store: Store) -> None:
+    """And is only queued where the seat's worker was stopped meanwhile, or runs another version."""
+
+    def begin(conn: Connection) -> tuple[TokenRecord, list[str]]:
+        owner = account(conn, 1_000_000)
+        model = model_of(conn, owner.id)
+        workers = [new_worker(conn, owner.id, 0, NOW, model_id=model.id).id for _ in range(2)]
+        for worker in workers:
+            billing.contact(conn, worker, "s", True, NOW)
+        return user_of(conn, model), workers
+
+    token, (one, two) = await store.write(begin)
+    wanted = Wanted(evaluation_keys=None, verify=1, database=None)
+
+    async def submit(seat: Seat | None) -> Taken:
+        return await store.write(desk.submit, token, wanted, Body(b"i" * 32, 9), None, NOW, NOW + 60_000, seat)
+
+    taken = await submit(Seat(one, 1))
+    assert taken.leased is not None
+    assert taken.leased.row == taken.row == await store.read(query_rows.get_query, taken.row.id)
+    assert (taken.row.state, taken.row.attempt, taken.row.worker_id) == ("in_flight", 1, one)
+    assert (taken.row.measured(), taken.row.lease_expires_ms) == ({"queue_ms": 0, "leased_at_ms": NOW}, NOW + 60_000)
+    assert taken.leased == (await store.read(query_rows.leased_to, one))[0]
+    await store.write(billing.stop, one, "requested", NOW)
+    for seat in (None, Seat(one, 1), Seat(two, 2)):
+        again = await submit(seat)
+        assert (again.leased, again.row.state, again.row.worker_id) == (None, "queued", None)
+        assert again.row == await store.read(query_rows.get_query, again.row.id)
+    assert (await submit(Seat(two, 1))).row.worker_id == two
+
+
+async def test_a_delivery_hands_over_the_next_query_unless_its_worker_is_to_stop(store: Store) -> None:
+    def begin(conn: Connection) -> tuple[TokenRecord, WorkerRow]:
+        owner = account(conn, 1_000_000)
+        model = model_of(conn, owner.id)
+        worker = new_worker(conn, owner.id, 1_000, NOW, model_id=model.id)
+        return user_of(conn, model), billing.contact(conn, worker.id, "s", True, NOW)
+
+    token, row = await store.write(begin)
+    link = WorkerLink(row)
+    wanted = Wanted(evaluation_keys=None, verify=1, database=None)
+    asked = [
+        (await store.write(desk.submit, token, wanted, Body(bytes([n]) * 32, 9), None, NOW + n, NOW + 60_000)).row.id
+        for n in range(3)
+    ]
+    (first,) = await store.write(query_rows.lease, row.id, row.model_id, 1, 1, frozenset(), NOW)
+    waited = Delivery(first.row.id, row.id, 1, b"o" * 32, 5, b"r", NOW + 30)
+    done, (second,) = await store.write(_deliver_and_lease, waited, 1_000, link, 1, NOW + 50)
+    assert (done.state, done.id, second.row.id) == ("completed", *asked[:2])
+    assert (done.measured()["queue_ms"], done.measured()["worker_ms"]) == (30, 20), "its turn came after 30 ms"
+    assert (await store.read(_spent, token.id)) == 20
+    await store.write(billing.stop, row.id, "requested", NOW)
+    last = Delivery(second.row.id, row.id, 1, b"o" * 32, 5, b"r")
+    done, leased = await store.write(_deliver_and_lease, last, 1_000, link, 1, NOW + 60)
+    assert (done.state, leased) == ("completed", [])
+
+
+def _spent(conn: Connection, token_id: str) -> int:
+    return int(conn.execute(select(access_tokens.c.spent_micro).where(access_tokens.c.id == token_id)).scalar_one())
 
 
 async def test_what_nobody_ends_is_swept(store: Store) -> None:

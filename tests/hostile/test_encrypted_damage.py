@@ -27,7 +27,7 @@ from lattice.fhe.serialise.ciphertexts import decode_ciphertext, encode_cipherte
 from lattice.fhe.serialise.frame import Kind
 from lattice.fhe.serialise.keys import encode_evaluation_keys, encode_public_key
 from lattice.gateway.encrypted.evaluation_key_rows import NewKeys, register_keys
-from lattice.gateway.store.schema import access_tokens
+from lattice.gateway.store.encrypted_schema import access_tokens
 from lattice.gateway.workers.rows import get_worker
 from tests.callers import fund
 from tests.harness import LiveGateway
@@ -329,7 +329,7 @@ async def test_a_worker_checks_keys_whatever_the_gateway_let_through(served: Ser
 
 def point_at(conn: Connection, keys_id: str, model: str) -> None:
     """Make a registered set look as if it were for the program that runs."""
-    from lattice.gateway.store.schema import evaluation_keys, model_versions
+    from lattice.gateway.store.encrypted_schema import evaluation_keys, model_versions
 
     wanted_hash = conn.execute(select(model_versions.c.keys_hash).where(model_versions.c.model_id == model)).scalar()
     conn.execute(evaluation_keys.update().where(evaluation_keys.c.id == keys_id).values(keys_hash=wanted_hash))

@@ -150,8 +150,11 @@ def bundle(objects: int = 2, size: int = 50) -> bytes:
 class EchoWorker:
     """One worker process, as the gateway sees it."""
 
-    def __init__(self, live: GatewayClient, worker: str, credential: str, concurrency: int = 1) -> None:
+    def __init__(
+        self, live: GatewayClient, worker: str, credential: str, concurrency: int = 1, inline: bool = False
+    ) -> None:
         self.live, self.id, self.credential, self.concurrency = live, worker, credential, concurrency
+        self.inline = inline
         self.session = "ses_" + os.urandom(6).hex()
         self.identity = IdentityKey.generate()
         self.active = False
@@ -182,6 +185,7 @@ class EchoWorker:
             identity=self.identity.public.text,
             ending=ending,
             loaded=self.loaded,
+            inline=self.inline,
         )
         status, body = await self.call("POST", "poll", msgspec.json.encode(said))
         if status != 200:

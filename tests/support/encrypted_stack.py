@@ -32,7 +32,7 @@ from lattice.fhe.run import Session
 from lattice.gateway.ledger import credits
 from lattice.gateway.queries.rows import QueryRow
 from lattice.gateway.store.database import Store
-from lattice.gateway.store.schema import access_tokens, encrypted_queries, uploads
+from lattice.gateway.store.encrypted_schema import access_tokens, encrypted_queries, uploads
 from lattice.gateway.workers.rows import WorkerRow, list_workers
 from lattice.gateway.workers.slices import DRAIN_MS
 from tests.processes import GatewayProcess

@@ -54,6 +54,38 @@ async def test_a_synchronous_query_comes_back_with_its_receipt_and_its_timing(de
     assert (record["state"], record["attempt"], record["reason"]) == ("completed", 1, None)
 
 
+async def test_small_inputs_come_with_their_work_to_whoever_takes_them_so(deployed: Deployed) -> None:
+    """Once: a reply that was lost is repeated without them. Neither large ones nor those of another worker do."""
+    worker, other = await deployed.worker(inline=True), await deployed.worker()
+    small, large = bundle(1, 1000), bundle(1, 3 << 20)
+    waiting = asyncio.create_task(worker.poll())
+    await asyncio.sleep(0.3)  # it is held, so the query goes out with it
+    asking = asyncio.create_task(deployed.query(small))
+    (work,) = (await waiting).work
+    assert work.data == small
+    (again,) = (await worker.poll()).work  # it has not heard of the query, as far as the gateway can know
+    assert (again.id, again.data) == (work.id, b"")
+    assert await worker.inputs(again) == small
+    worker.running.append(work.id)
+    assert (await worker.answer(work))[0] == 200
+    assert (await asking)[:2] == (200, small)
+    for taker, body in ((worker, large), (other, small)):
+        asking = asyncio.create_task(deployed.query(body))
+        work = await taker.take()
+        assert work.data == b""
+        assert (await taker.answer(work))[0] == 200
+        assert (await asking)[:2] == (200, body)
+        if taker is worker:
+            await deployed.live.call("DELETE", f"/v1/workers/{worker.id}")
+
+
+@pytest.mark.parametrize("wrong", [{"wait": "2"}, {"verify": "3"}])
+async def test_a_parameter_that_is_none_is_refused(deployed: Deployed, wrong: dict[str, str]) -> None:
+    status, answer, _ = await deployed.query(**wrong)
+    assert (status, msgspec.json.decode(answer)["error"]) == (400, "invalid_request")
+    assert next(iter(wrong)) in msgspec.json.decode(answer)["message"]
+
+
 async def test_an_asynchronous_query_is_polled_and_its_result_read_twice(deployed: Deployed) -> None:
     worker, body = await deployed.worker(), bundle()
     query = (await deployed.submit(body))["id"]

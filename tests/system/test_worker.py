@@ -138,6 +138,29 @@ async def test_a_database_is_fetched_once_and_named_in_every_receipt(tmp_path: P
             assert codes == {"qry_7": "blob_invalid", "qry_8": "circuit_invalid"}
 
 
+async def test_inputs_that_came_with_the_work_are_not_fetched_unless_they_are_others(tmp_path: Path) -> None:
+    async with worker_gateway() as gateway, worker(gateway, tmp_path):
+        await active(gateway)
+        assert gateway.polls[-1].inline
+        came, false = query(), query()
+        first = gateway.lease(1, keys_bundle(), came, data=came)
+        second = gateway.lease(2, keys_bundle(), false, data=came)
+        await gateway.until(lambda: len(gateway.results) == 2)
+        assert {first, second} == set(gateway.results)
+        assert hashlib.sha256(came).hexdigest() not in gateway.downloads
+        assert gateway.downloads.count(hashlib.sha256(false).hexdigest()) == 1
+
+
+async def test_with_short_evaluations_it_asks_for_queries_to_have_at_hand(tmp_path: Path) -> None:
+    async with worker_gateway() as gateway, worker(gateway, tmp_path):
+        await active(gateway)
+        assert gateway.polls[-1].ahead == 0, "nothing was evaluated yet"
+        at_once = gateway.polls[-1].concurrency
+        gateway.lease(1, keys_bundle(), query())
+        await gateway.until(lambda: gateway.polls[-1].ahead and not gateway.polls[-1].running)
+        assert gateway.polls[-1].concurrency == at_once + gateway.polls[-1].ahead
+
+
 async def test_bad_keys_and_ciphertexts_fail_with_their_code_and_the_worker_lives_on(tmp_path: Path) -> None:
     async with worker_gateway() as gateway, worker(gateway, tmp_path):
         await active(gateway)

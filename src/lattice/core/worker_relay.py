@@ -32,10 +32,11 @@ BUNDLE_MEDIA_TYPE = "application/vnd.lattice.ciphertexts"
 class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     """`session` is random per process. `active`: the program is loaded, so from now on time is billed.
 
-    `concurrency` is how many queries the worker takes at once; `identity` is the Ed25519 key that signs its receipts;
-    `cached` are hashes of keys that it holds in memory. `ending`: it takes no more work, finishes `running` and stops.
-    `loaded` are the programs that it has, `no_room` is one that it can load only in place of the others, `rejected` one
-    that it cannot load, with a code in `rejected_because`; it is not tried again.
+    `concurrency` is how many queries the worker takes at once, of which the last `ahead` only wait at hand for the
+    others' ends; `identity` is the Ed25519 key that signs its receipts; `cached` are hashes of keys that it holds in
+    memory. `inline`: small inputs may come with their work. `ending`: it takes no more work, finishes `running` and
+    stops. `loaded` are the programs that it has, `no_room` is one that it can load only in place of the others,
+    `rejected` one that it cannot load, with a code in `rejected_because`; it is not tried again.
     """
 
     session: str
@@ -45,6 +46,8 @@ class WorkerPoll(msgspec.Struct, frozen=True, omit_defaults=True):
     concurrency: int = 1
     identity: str = ""
     ending: bool = False
+    inline: bool = False
+    ahead: int = 0
     loaded: tuple[str, ...] = ()
     no_room: str = ""
     rejected: str = ""
@@ -59,6 +62,7 @@ class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `evaluation_keys` is a bundle of the client's public key and its evaluation keys, `inputs` a bundle of ciphertexts,
     `database` a bundle of the ciphertexts of rows that were uploaded before. `blinding` is the provider's secret.
+    `data` are the bytes of `inputs` where they are small and the worker's poll said `inline`; else it fetches them.
     """
 
     id: str
@@ -69,6 +73,7 @@ class WorkerWork(msgspec.Struct, frozen=True, omit_defaults=True):
     artefact: str = ""
     database: str | None = None
     blinding: str = ""
+    data: bytes = b""
     expires_in_ms: int = 0
 
 

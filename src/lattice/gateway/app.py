@@ -24,7 +24,7 @@ from lattice.gateway.chat.service import WorkService
 from lattice.gateway.encrypted import routes as encrypted_routes
 from lattice.gateway.encrypted.platform import EncryptedPlatform
 from lattice.gateway.http.boundary import Boundary
-from lattice.gateway.http.dispatch import Dispatch
+from lattice.gateway.http.dispatch import Dispatch, direct
 from lattice.gateway.http.errors import install_error_handlers
 from lattice.gateway.http.limits import MAX_CONTROL_BODY, BoundedBodies
 from lattice.gateway.http.openapi import describe_hot_routes
@@ -107,14 +107,15 @@ def make_app(gateway: Gateway) -> ASGIApp:
     relay = RelayEndpoints(gateway.hub, gateway.credentials, gateway.presence, gateway.settings.origin)
     control = FastAPI(title="Lattice", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     install_error_handlers(control)
+    queries, workers = query_routes.QueryCounter(gateway), worker_relay.WorkerEndpoints(gateway)
     for router in (
         *account_routers(gateway),
         runtime_routes.router(gateway),
         api_models.router(gateway),
         *encrypted_routes.routers(gateway),
         *worker_routes.routers(gateway),
-        worker_relay.router(gateway),
-        query_routes.router(gateway),
+        worker_relay.router(workers),
+        query_routes.router(gateway, queries),
         health.router(gateway),
     ):
         control.include_router(router)
@@ -127,9 +128,15 @@ def make_app(gateway: Gateway) -> ASGIApp:
         "/v1/relay/renew": relay.renew,
         "/v1/relay/fail": relay.fail,
     }
-    bounded = BoundedBodies(control, MAX_CONTROL_BODY, gateway.settings.body_seconds, _reads_own_body)
+    seconds = gateway.settings.body_seconds
+    also: dict[str, ASGIApp] = {
+        query_routes.SUBMIT: direct(queries.submit),
+        worker_relay.POLL: BoundedBodies(direct(workers.poll), MAX_CONTROL_BODY, seconds),
+        worker_relay.RESULTS: direct(workers.results),
+    }
+    bounded = BoundedBodies(control, MAX_CONTROL_BODY, seconds, _reads_own_body)
     rest = Router(default=bounded, redirect_slashes=False, lifespan=lambda _: _lifespan(gateway))
-    return Boundary(Dispatch(hot, rest), gateway.clock, gateway.metrics)
+    return Boundary(Dispatch(hot | also, rest, shared=also), gateway.clock, gateway.metrics)
 
 
 @asynccontextmanager

@@ -67,6 +67,12 @@ async def _uploader(gateway: Gateway, request: Request) -> Uploader:
     return Uploader(key.id, key.account_id, None)
 
 
+def announced_size(request: Request) -> int | None:
+    """What `content-length` says; the server lets no body be longer than that."""
+    text = request.headers.get("content-length", "")
+    return int(text) if text.isdigit() else None
+
+
 async def body_pieces(request: Request, seconds: float) -> AsyncIterator[bytes]:
     """The body as it arrives; `request_timeout` where nothing does for that long."""
     stream = request.stream()

@@ -20,9 +20,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from lattice.core.errors import LatticeError
+from lattice.gateway.encrypted.part_file import aligned
+from lattice.gateway.encrypted.recent import Recent
 
 PIECE_BYTES = 1024 * 1024
 """What is hashed and written, or read, at a time: large enough that threads and system calls cost nothing."""
+SMALL_BYTES = 1024 * 1024
+"""Up to this size a blob is written in one visit to a thread, and handed on from memory."""
 THREADS = 4
 
 T = TypeVar("T")
@@ -42,8 +46,19 @@ class BlobStore(Protocol):
         """Store a stream. Raises `body_too_large` past `limit`, `storage_full`."""
         ...
 
-    async def adopt(self, path: Path, sha256: bytes) -> bool:
-        """Take over a finished file of this very hash; False (and nothing kept) where it has another."""
+    async def put_any(self, pieces: AsyncIterator[bytes], size: int | None, limit: int) -> Blob:
+        """The same; of a small stream whose size is known the bytes stay in memory for whoever takes them next."""
+        ...
+
+    def take_recent(self, sha256: bytes) -> bytes | None:
+        """What `put_any` stored a moment ago, once; None where it has to be read."""
+        ...
+
+    async def adopt(self, path: Path, sha256: bytes, found: bytes | None = None) -> bool:
+        """Take over a finished file of this very hash; False (and nothing kept) where it has another.
+
+        `found` is its hash where that was computed as the file was written.
+        """
         ...
 
     def stream(self, sha256: bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -74,6 +89,9 @@ class FolderBlobs:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lattice-blobs")
         # Between a sweep's last look at a blob and its end nobody may begin to rely on it.
         self._naming = threading.Lock()
+        self._durable: set[Path] = set()
+        """Folders whose own names are known to be on disk."""
+        self._recent = Recent()
         for left in self._incoming.iterdir():  # of a process that was killed
             left.unlink()
 
@@ -95,7 +113,7 @@ class FolderBlobs:
             async for piece in gathered(pieces):
                 size += len(piece)
                 if size > limit:
-                    raise LatticeError("body_too_large", f"The body is larger than {limit} bytes.")
+                    raise _too_large(limit)
                 await self.run(_append, descriptor, digest, piece)
             await self.run(os.fsync, descriptor)
             await self.run(self._name, path, digest.digest())
@@ -104,9 +122,25 @@ class FolderBlobs:
             path.unlink(missing_ok=True)
         return Blob(digest.digest(), size)
 
-    async def adopt(self, path: Path, sha256: bytes) -> bool:
-        """Take over a finished file of this very hash; False (and nothing kept) where it has another."""
-        return await self.run(self._adopt, path, sha256)
+    async def put_any(self, pieces: AsyncIterator[bytes], size: int | None, limit: int) -> Blob:
+        """The same; of a small stream whose size is known the bytes stay in memory for whoever takes them next."""
+        if size is None or size > min(SMALL_BYTES, limit):
+            return await self.put(pieces, limit)
+        data = await _whole(pieces, limit)
+        blob = await self.run(self._put_small, data)
+        self._recent.put(blob.sha256, data)
+        return blob
+
+    def take_recent(self, sha256: bytes) -> bytes | None:
+        """What `put_any` stored a moment ago, once; None where it has to be read."""
+        return self._recent.take(sha256)
+
+    async def adopt(self, path: Path, sha256: bytes, found: bytes | None = None) -> bool:
+        """Take over a finished file of this very hash; False (and nothing kept) where it has another.
+
+        `found` is its hash where that was computed as the file was written.
+        """
+        return await self.run(self._adopt, path, sha256, found)
 
     async def stream(self, sha256: bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` to `end`, in pieces. Raises `not_found` before the first."""
@@ -150,9 +184,23 @@ class FolderBlobs:
         """Wait for what the threads do."""
         self._threads.shutdown()
 
-    def _adopt(self, path: Path, sha256: bytes) -> bool:
+    def _put_small(self, data: bytes) -> Blob:
+        """All of it in one visit to a thread: between threads a query lost more time than at the disk."""
+        path = self._incoming / secrets.token_hex(16)
+        digest = hashlib.sha256()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _append(descriptor, digest, memoryview(data))
+            os.fsync(descriptor)
+            self._name(path, digest.digest())
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+        return Blob(digest.digest(), len(data))
+
+    def _adopt(self, path: Path, sha256: bytes, found: bytes | None) -> bool:
         with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").digest() != sha256:
+            if (found or hashlib.file_digest(file, "sha256").digest()) != sha256:
                 return False
             os.fsync(file.fileno())
         self._name(path, sha256)
@@ -166,12 +214,10 @@ class FolderBlobs:
             with suppress(FileExistsError):
                 os.link(path, target)
             os.utime(target)  # younger than any sweep's grace, also where its last byte came long ago
-        for folder in (target.parent, self._folder):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync(target.parent)
+        if target.parent not in self._durable:  # its own name is on disk once, whoever made it
+            _sync(self._folder)
+            self._durable.add(target.parent)
 
     def _delete(self, hashes: list[bytes], before: float) -> int:
         gone = 0
@@ -183,29 +229,43 @@ class FolderBlobs:
         return gone
 
 
+async def _whole(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    parts, size = [], 0
+    async for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> LatticeError:
+    return LatticeError("body_too_large", f"The body is larger than {limit} bytes.")
+
+
 async def gathered(pieces: AsyncIterator[bytes], size: int = PIECE_BYTES) -> AsyncIterator[memoryview]:
-    """The same bytes in pieces of `size`: a socket gives far smaller ones. Each is valid until the next is asked for,
-    because they all lie in one buffer; a fresh one each time costs more than hashing it."""
-    view, used = memoryview(bytearray(size)), 0
+    """The same bytes in pieces of `size`: a socket gives far smaller ones. Each is valid until the next but one is
+    asked for, because they lie in two buffers by turns; fresh ones each time cost more than hashing them."""
+    views, used = [aligned(size)], 0
     async for piece in pieces:
         rest = memoryview(piece)
         while rest:
             taken = min(size - used, len(rest))
-            view[used : used + taken] = rest[:taken]
+            views[0][used : used + taken] = rest[:taken]
             rest, used = rest[taken:], used + taken
             if used == size:
-                yield view
-                used = 0
+                yield views[0]
+                views, used = [views[1] if len(views) > 1 else aligned(size), views[0]], 0
     if used:
-        yield view[:used]
+        yield views[0][:used]
 
 
-def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """`pwrite` until everything is written."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _append(descriptor: int, digest: hashlib._Hash, piece: memoryview) -> None:

@@ -145,12 +145,13 @@ def get_upload(
     return UploadRow(*row)
 
 
-def mark_part(conn: Connection, account_id: str, upload_id: str, part: int) -> None:
+def mark_part(conn: Connection, account_id: str, upload_id: str, part: int) -> UploadRow:
     """Note that a part's bytes are in the file."""
     row = conn.execute(_GET.with_for_update(), {"upload": upload_id, "account": account_id}).one()
     received = bytearray(row.received)
     received[part // 8] |= 1 << part % 8
     conn.execute(_MARK, {"upload": upload_id, "parts": bytes(received)})
+    return msgspec.structs.replace(UploadRow(*row), received=bytes(received))
 
 
 def open_uploads(conn: Connection) -> set[str]:

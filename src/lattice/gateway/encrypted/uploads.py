@@ -11,7 +11,9 @@ from weakref import WeakValueDictionary
 
 from lattice.core.clock import Clock
 from lattice.core.errors import LatticeError
-from lattice.gateway.encrypted.blobs import PIECE_BYTES, FolderBlobs, gathered, write_all
+from lattice.gateway.encrypted.blobs import PIECE_BYTES, FolderBlobs, gathered
+from lattice.gateway.encrypted.part_file import PartFile
+from lattice.gateway.encrypted.running_hash import Hash, RunningHashes
 from lattice.gateway.encrypted.upload_rows import (
     NewUpload,
     UploadRow,
@@ -36,6 +38,7 @@ class Uploads:
         self._store, self._blobs, self._folder, self._clock = store, blobs, folder, clock
         self._locks: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
         self._tidied = False
+        self._hashes = RunningHashes()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def require_room(self, size: int) -> None:
@@ -57,9 +60,10 @@ class Uploads:
             if row.has(part):
                 await self._compare(row, part, size, body)
                 return row
-            await self._write(row, part, size, body)
-            await self._store.write(mark_part, row.account_id, row.id, part)
-        return await self._store.read(get_upload, row.account_id, row.id, row.token_id)
+            digest = await self._write(row, part, size, body)
+            row = await self._store.write(mark_part, row.account_id, row.id, part)
+            self._hashes.after(row, part, digest)
+            return row
 
     async def complete(self, row: UploadRow) -> UploadRow:
         """Check the hash and give the bytes their name; again changes nothing."""
@@ -72,9 +76,11 @@ class Uploads:
             if missing:
                 raise LatticeError("upload_incomplete", details={"missing": missing[:100]})
             path = self._path(row.id)
-            fits = await self._blobs.run(_size, path) == row.size and await self._blobs.adopt(path, row.sha256)
+            found = self._hashes.whole(row)
+            fits = await self._blobs.run(_size, path) == row.size and await self._blobs.adopt(path, row.sha256, found)
             state: UploadState = "complete" if fits else "expired"
             await self._store.write(end_upload, row.id, state, self._clock.now_ms())
+            self._hashes.forget(row.id)
             await self._blobs.run(_remove, path)
         if not fits:
             raise LatticeError("upload_mismatch")
@@ -83,6 +89,7 @@ class Uploads:
     async def expire(self) -> None:
         """Let go of what was not completed in time, and once of what a killed process had no time to remove."""
         for upload_id in await self._store.write(expire_uploads, self._clock.now_ms()):
+            self._hashes.forget(upload_id)
             await self._blobs.run(_remove, self._path(upload_id))
         if not self._tidied:
             there = await self._blobs.run(os.listdir, self._folder)  # before the rows: a row comes before its file
@@ -91,19 +98,28 @@ class Uploads:
                 await self._blobs.run(_remove, self._path(name))
             self._tidied = True
 
-    async def _write(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> None:
-        descriptor = await self._blobs.run(_open, self._path(row.id))
+    async def _write(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> Hash | None:
+        """One piece is written while the next one arrives. The hash of everything up to here, where it is known."""
+        file, digest = await self._blobs.run(PartFile, self._path(row.id)), self._hashes.before(row, part)
+        writing: asyncio.Future[None] | None = None
         try:
             offset, end = part * row.part_bytes, part * row.part_bytes + size
             async for piece in gathered(body, PIECE_BYTES):
                 if offset + len(piece) > end:
                     raise _wrong_size(part, size)
-                await self._blobs.run(write_all, descriptor, piece, offset)
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(self._blobs.run(file.write, piece, offset, digest))
                 offset += len(piece)
             if offset != end:
                 raise _wrong_size(part, size)
+            if writing is not None:
+                await writing
         finally:
-            os.close(descriptor)
+            if writing is not None:
+                await _over(writing)  # another try of this part must not meet it
+            file.close()
+        return digest
 
     async def _compare(self, row: UploadRow, part: int, size: int, body: AsyncIterator[bytes]) -> None:
         kept = self._blobs.path(row.sha256) if row.state == "complete" else self._path(row.id)
@@ -133,8 +149,16 @@ def _wrong_size(part: int, size: int) -> LatticeError:
     return LatticeError("invalid_request", f"Part {part} has {size} bytes.")
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+async def _over(writing: asyncio.Future[None]) -> None:
+    """Return when it has ended, also where the caller is cancelled meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    while not writing.done():
+        try:
+            await asyncio.wait([writing])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _size(path: Path) -> int:

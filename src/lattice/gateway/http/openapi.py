@@ -27,6 +27,11 @@ def describe_hot_routes(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def query_parameter(name: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    """A parameter that a handler reads by itself."""
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
 def _inference() -> dict[str, Any]:
     modes = "Plain JSON travels in mode `gateway`; a sealed envelope in mode `end_to_end`, answered in sealed records."
     headers = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+import msgspec
+from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -17,10 +18,13 @@ from lattice.gateway.api.access import create
 from lattice.gateway.api.credentials import request_guard
 from lattice.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, page, require_cursor
 from lattice.gateway.api.views import Page
-from lattice.gateway.encrypted.access import authenticate_token, body_pieces
+from lattice.gateway.encrypted.access import announced_size, authenticate_token, body_pieces
 from lattice.gateway.encrypted.token_rows import TokenRecord
 from lattice.gateway.encrypted.upload_rows import complete_upload
+from lattice.gateway.http.dispatch import read_parameters
 from lattice.gateway.http.exchange import ClientGone
+from lattice.gateway.http.openapi import query_parameter
+from lattice.gateway.idempotency import Guard
 from lattice.gateway.queries import desk, spending
 from lattice.gateway.queries.databases import add_database, delete_database, list_databases, new_database
 from lattice.gateway.queries.desk import Body, Taken
@@ -43,36 +47,35 @@ if TYPE_CHECKING:
 SUBMIT = "/v1/encrypted-queries"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BUNDLE: dict[int | str, dict[str, Any]] = {200: {"content": {BUNDLE_MEDIA_TYPE: _BINARY}}}
+_ASKED = {
+    "parameters": [
+        query_parameter("evaluation_keys", {"type": "string"}),
+        query_parameter("wait", {"type": "string", "enum": ["0", "1"], "default": "1"}),
+        query_parameter("verify", {"type": "string", "enum": ["1", "2"], "default": "1"}),
+        query_parameter("database", {"type": "string"}),
+        query_parameter("version", {"type": "integer", "minimum": 1}),
+    ]
+}
 _QUIET_SECONDS = 15.0
+PASSED_SECONDS = 1.0
+MAX_PASSED = 10_000
 
 
-def router(gateway: Gateway) -> APIRouter:
+class _Asked(msgspec.Struct, frozen=True):
+    """The query parameters of a submission."""
+
+    evaluation_keys: str | None = None
+    wait: Literal["0", "1"] = "1"
+    verify: Literal["1", "2"] = "1"
+    database: str | None = None
+    version: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+def router(gateway: Gateway, counter: QueryCounter) -> APIRouter:
     """The token holder's routes for queries."""
     api = APIRouter(tags=["encrypted queries"])
-    counter = QueryCounter(gateway)
 
-    @api.post(SUBMIT, responses={**_BUNDLE, 202: {"model": QueryView}})
-    async def submit(
-        request: Request,
-        evaluation_keys: str | None = None,
-        wait: Literal["0", "1"] = "1",
-        verify: Literal["1", "2"] = "1",
-        database: str | None = None,
-        version: int | None = Query(default=None, ge=1),
-    ) -> Response:
-        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again.
-
-        `version` is the one that the ciphertexts were made for; one that gives the same answers may take its place.
-        """
-        begun = time.perf_counter()
-        token = await authenticate_token(gateway, request)
-        wanted = Wanted(evaluation_keys=evaluation_keys, verify=int(verify), database=database, version=version)
-        taken = await counter.take(request, token, wanted)
-        body_ms = (time.perf_counter() - begun) * 1000
-        if wait == "0":
-            return JSONResponse(QueryView.of(taken.row).model_dump(), 202)
-        row = await counter.wait(request, taken)
-        return counter.result(row, body_ms, (time.perf_counter() - begun) * 1000)
+    api.post(SUBMIT, responses={**_BUNDLE, 202: {"model": QueryView}}, openapi_extra=_ASKED)(counter.submit)
 
     @api.get(SUBMIT)
     async def read_queries(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[QueryView]:
@@ -117,27 +120,64 @@ class QueryCounter:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._passed: dict[tuple[str, Wanted], float] = {}
+
+    async def submit(self, request: Request) -> Response:
+        """Run a query. With `wait=1` the answer is the result, with `wait=0` the query's record, to be asked again.
+
+        `version` is the one that the ciphertexts were made for; one that gives the same answers may take its place.
+        """
+        begun = time.perf_counter()
+        token, asked = await authenticate_token(self._gateway, request), read_parameters(request, _Asked)
+        wanted = Wanted(
+            evaluation_keys=asked.evaluation_keys,
+            verify=int(asked.verify),
+            database=asked.database,
+            version=asked.version,
+        )
+        taken = await self.take(request, token, wanted)
+        body_ms = (time.perf_counter() - begun) * 1000
+        if asked.wait == "0":
+            return JSONResponse(QueryView.of(taken.row).model_dump(), 202)
+        row = await self.wait(request, taken)
+        return self.result(row, body_ms, (time.perf_counter() - begun) * 1000)
 
     async def take(self, request: Request, token: TokenRecord, wanted: Wanted) -> Taken:
-        """Check, then stream the body into the blob store, then queue."""
+        """Check, then stream the body into the blob store, then queue, or lease to a worker that waits."""
         gateway, shape, route = self._gateway, BundleShape(), f"POST {SUBMIT}"
         early = request_guard(gateway.pepper, token, route, request.headers, b"")
-        await gateway.store.read(desk.admit, token, wanted, early, gateway.clock.now_ms())
+        await self._admit(token, wanted, early)
 
         async def pieces() -> AsyncIterator[bytes]:
             async for piece in body_pieces(request, gateway.settings.body_seconds):
                 shape.feed(piece)
                 yield piece
 
-        blob = await gateway.encrypted.blobs.put(pieces(), gateway.settings.max_query_bytes)
+        most = gateway.settings.max_query_bytes
+        blob = await gateway.encrypted.blobs.put_any(pieces(), announced_size(request), most)
         shape.finish()
         guard = request_guard(gateway.pepper, token, route, request.headers, wanted.mac_body(blob.sha256))
-        now = gateway.clock.now_ms()
-        until = gateway.workers.steady.now_ms() + int(gateway.settings.execution_seconds * 1000)
-        taken = await gateway.store.write(desk.submit, token, wanted, Body(blob.sha256, blob.bytes), guard, now, until)
-        if not taken.again:
+        board = gateway.workers.service.switchboard
+        now = board.clock.now_ms()  # the clock by which leases and deadlines are swept
+        until = now + int(gateway.settings.execution_seconds * 1000)
+        body = Body(blob.sha256, blob.bytes)
+        with board.seat(token.model_id) as seat:
+            taken = await gateway.store.write(desk.submit, token, wanted, body, guard, now, until, seat)
+            if seat is not None and taken.leased is not None:
+                board.leased(seat.worker_id, [taken.leased])
+        if not taken.again and taken.leased is None:
             gateway.workers.queued(taken.row)
         return taken
+
+    async def _admit(self, token: TokenRecord, wanted: Wanted, guard: Guard | None) -> None:
+        """Before a byte of the body is read; `submit` checks again, so what passed a moment ago may pass."""
+        now, name = time.monotonic(), (token.id, wanted)
+        if now - self._passed.get(name, -PASSED_SECONDS) < PASSED_SECONDS:
+            return
+        await self._gateway.store.read(desk.admit, token, wanted, guard, self._gateway.clock.now_ms())
+        if len(self._passed) >= MAX_PASSED:
+            self._passed.clear()
+        self._passed[name] = now
 
     async def wait(self, request: Request, taken: Taken) -> QueryRow:
         """The query when it has ended. A caller that goes away cancels it, unless an idempotency key can ask again."""
@@ -166,7 +206,11 @@ class QueryCounter:
         """The stored bundle, or the reason why there is none."""
         if row.state != "completed" or row.output_sha256 is None:
             raise failure(row)
-        headers = result_headers(row, body_ms, total_ms) | {"content-length": str(row.output_bytes)}
+        headers = result_headers(row, body_ms, total_ms)
+        data = self._gateway.encrypted.blobs.take_recent(row.output_sha256)
+        if data is not None:
+            return Response(data, media_type=BUNDLE_MEDIA_TYPE, headers=headers)
+        headers["content-length"] = str(row.output_bytes)
         pieces = self._gateway.encrypted.blobs.stream(row.output_sha256)
         return StreamingResponse(pieces, media_type=BUNDLE_MEDIA_TYPE, headers=headers)
 

@@ -6,6 +6,7 @@ late. A query that is to be verified is queued again after its first result, for
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +20,9 @@ from lattice.gateway.store.encrypted_schema import (
     encrypted_databases,
     encrypted_queries,
     evaluation_keys,
+    workers,
 )
+from lattice.gateway.store.prepared import Prepared
 
 State = Literal["queued", "in_flight", "completed", "failed", "cancelled", "expired"]
 EndState = Literal["completed", "failed", "cancelled", "expired"]
@@ -33,10 +36,11 @@ MAX_RUNS = 2
 BATCH = 500
 
 _c = encrypted_queries.c
+_INSERT = Prepared(insert(encrypted_queries), tuple(column.name for column in _c))
 _ALL = select(encrypted_queries)
 _BY_ID = _ALL.where(_c.id == bindparam("query"))
-_LOCKED = _BY_ID.with_for_update()
-_OPEN_OF_TOKEN = select(func.count()).where(_c.token_id == bindparam("token"), _c.ended_at_ms.is_(None))
+_FIND, _LOCK = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
+_OPEN_OF_TOKEN = Prepared(select(func.count()).where(_c.token_id == bindparam("token"), _c.ended_at_ms.is_(None)))
 _QUEUED = (
     _ALL.where(
         _c.ended_at_ms.is_(None),
@@ -63,6 +67,11 @@ _WAITING = (
     select(_c.model_id, _c.version, func.count(), func.min(_c.created_at_ms))
     .where(_c.ended_at_ms.is_(None), _c.state == "queued")
     .group_by(_c.model_id, _c.version)
+)
+_SEATED = Prepared(
+    select(workers.c.id).where(
+        workers.c.id == bindparam("worker"), workers.c.version == bindparam("number"), workers.c.state == "active"
+    )
 )
 
 
@@ -119,22 +128,42 @@ class NewQuery(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: int
 
 
+class Seat(msgspec.Struct, frozen=True):
+    """Room at a worker that waits for work."""
+
+    worker_id: str
+    version: int
+
+
 def add_query(conn: Connection, new: NewQuery, now_ms: int) -> QueryRow:
     """Queue it."""
-    values = msgspec.structs.asdict(new) | {
-        "id": new_id(Prefix.QUERY, now_ms),
-        "state": "queued",
-        "attempt": 0,
-        "created_at_ms": now_ms,
-        "lease_expires_ms": new.deadline_ms,
-    }
-    conn.execute(insert(encrypted_queries), values)
-    return get_query(conn, values["id"])
+    fresh = {"worker_id": None, "timings": None, "state": "queued", "attempt": 0, "lease_expires_ms": new.deadline_ms}
+    return _add(conn, new, now_ms, fresh)
+
+
+def add_leased(conn: Connection, new: NewQuery, seat: Seat, now_ms: int) -> QueryRow:
+    """Queue it and lease it to a worker that waits, in one statement."""
+    return _add(conn, new, now_ms, _leased(new.deadline_ms, {}, 0, seat.worker_id, now_ms))
+
+
+def _add(conn: Connection, new: NewQuery, now_ms: int, state: dict[str, Any]) -> QueryRow:
+    row = QueryRow(
+        id=new_id(Prefix.QUERY, now_ms),
+        created_at_ms=now_ms,
+        output_sha256=None,
+        output_bytes=None,
+        receipt=None,
+        reason=None,
+        ended_at_ms=None,
+        **msgspec.structs.asdict(new) | state,
+    )
+    _INSERT.change(conn, msgspec.structs.asdict(row))
+    return row
 
 
 def find_query(conn: Connection, query_id: str, *, lock: bool = False) -> QueryRow | None:
     """The query, or None."""
-    row = conn.execute(_LOCKED if lock else _BY_ID, {"query": query_id}).one_or_none()
+    row = (_LOCK if lock else _FIND).row(conn, {"query": query_id})
     return None if row is None else QueryRow(*row)
 
 
@@ -156,7 +185,8 @@ def list_queries(conn: Connection, token_id: str, cursor: str | None, limit: int
 
 def open_of_token(conn: Connection, token_id: str) -> int:
     """How many queries of a token have not ended."""
-    return int(conn.execute(_OPEN_OF_TOKEN, {"token": token_id}).scalar() or 0)
+    (count,) = _OPEN_OF_TOKEN.row(conn, {"token": token_id}) or (0,)
+    return int(count)
 
 
 # --- leases --------------------------------------------------------------------------------------------------
@@ -170,21 +200,28 @@ class Leased(msgspec.Struct, frozen=True):
     database_sha256: bytes | None
 
 
+def seated(conn: Connection, worker_id: str, version: int) -> bool:
+    """Whether a worker may be given work of a version, as far as this transaction sees."""
+    return _SEATED.row(conn, {"worker": worker_id, "number": version}) is not None
+
+
 def lease(
     conn: Connection, worker_id: str, model_id: str, version: int, most: int, cached: frozenset[str], now_ms: int
 ) -> list[Leased]:
     """Lease up to `most` queued queries, oldest first; among the next few, those whose keys the worker has ready.
 
-    What cannot run any more ends here: its keys or its database are gone, or its token has reached its budget. So a
-    budget is exceeded by what is running at that moment and nothing else, however much is queued.
+    Fewer than `most` means that the queue is empty. What cannot run any more ends here: its keys or its database are
+    gone, or its token has reached its budget. So a budget is exceeded by what is running at that moment and nothing
+    else, however much is queued.
     """
     leased: list[Leased] = []
-    while most > 0 and not leased:
-        params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * most}
+    while len(leased) < most:
+        room = most - len(leased)
+        params = {"model": model_id, "number": version, "worker": worker_id, "most": 4 * room}
         found = [QueryRow(*row) for row in conn.execute(_QUEUED, params)]
         if not found:
             break
-        leased = _lease_some(conn, found, worker_id, most, cached, now_ms)
+        leased += _lease_some(conn, found, worker_id, room, cached, now_ms)
     return leased
 
 
@@ -214,17 +251,20 @@ def _lease_some(
 
 
 def _lease(conn: Connection, row: QueryRow, worker_id: str, now_ms: int) -> QueryRow:
-    timings = row.measured() | {"leased_at_ms": now_ms}
+    timings = row.measured()
     timings.setdefault("queue_ms", max(0, now_ms - row.created_at_ms))
-    return _change(
-        conn,
-        row,
-        state="in_flight",
-        attempt=row.attempt + 1,
-        worker_id=worker_id,
-        lease_expires_ms=min(now_ms + LEASE_MS, row.deadline_ms),
-        timings=msgspec.json.encode(timings).decode(),
-    )
+    return _change(conn, row, **_leased(row.deadline_ms, timings, row.attempt, worker_id, now_ms))
+
+
+def _leased(deadline_ms: int, timings: dict[str, int], attempt: int, worker_id: str, now_ms: int) -> dict[str, Any]:
+    """What a lease changes."""
+    return {
+        "state": "in_flight",
+        "attempt": attempt + 1,
+        "worker_id": worker_id,
+        "lease_expires_ms": min(now_ms + LEASE_MS, deadline_ms),
+        "timings": msgspec.json.encode({"queue_ms": 0} | timings | {"leased_at_ms": now_ms}).decode(),
+    }
 
 
 def _hashes(conn: Connection, table: Any, ids: set[str | None], *, deleted: bool = False) -> dict[str, bytes]:
@@ -284,7 +324,7 @@ def move_queued(conn: Connection, model_id: str, version: int, to: int) -> list[
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A worker's result whose bytes are stored."""
+    """A worker's result whose bytes are stored. `began_ms`: when it had its turn, after waiting behind others there."""
 
     query_id: str
     worker_id: str
@@ -292,6 +332,7 @@ class Delivery(msgspec.Struct, frozen=True):
     sha256: bytes
     size: int
     receipt: bytes | None
+    began_ms: int = 0
 
 
 def deliver(conn: Connection, given: Delivery, now_ms: int) -> QueryRow:
@@ -308,8 +349,10 @@ def deliver(conn: Connection, given: Delivery, now_ms: int) -> QueryRow:
             return row
         raise LatticeError("lease_lost")
     timings = row.measured()
-    spent = max(0, now_ms - timings.pop("leased_at_ms", now_ms))
-    timings["worker_ms"] = timings.get("worker_ms", 0) + spent
+    leased_at = timings.pop("leased_at_ms", now_ms)
+    began = max(leased_at, given.began_ms)
+    timings["queue_ms"] = timings.get("queue_ms", 0) + began - leased_at
+    timings["worker_ms"] = timings.get("worker_ms", 0) + max(0, now_ms - began)
     result = {
         "output_sha256": given.sha256,
         "output_bytes": given.size,
@@ -410,5 +453,12 @@ def waiting(conn: Connection) -> list[Waiting]:
 
 
 def _change(conn: Connection, row: QueryRow, **values: Any) -> QueryRow:
-    conn.execute(update(encrypted_queries).where(_c.id == row.id), values)
+    _update(*sorted(values)).change(conn, {"row_id": row.id} | {f"new_{name}": value for name, value in values.items()})
     return msgspec.structs.replace(row, **values)
+
+
+@cache
+def _update(*names: str) -> Prepared:
+    """Set these columns of one row."""
+    values = {name: bindparam(f"new_{name}", type_=_c[name].type) for name in names}
+    return Prepared(update(encrypted_queries).where(_c.id == bindparam("row_id")).values(values))

@@ -13,6 +13,7 @@ from lattice.gateway.encrypted.version_rows import has_artefact
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries import spending
 from lattice.gateway.queries.rows import Delivery, Leased, QueryRow
+from lattice.gateway.workers.link import WorkerLink
 from lattice.gateway.workers.rows import WorkerRow
 from lattice.gateway.workers.switchboard import Switchboard
 from lattice.sealing.worker_receipt import read_worker_receipt
@@ -27,16 +28,36 @@ class Deliveries:
         self._board, self._blobs = board, blobs
 
     async def results(
-        self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes]
+        self, worker: WorkerRow, query_id: str, attempt: int, receipt: str, body: AsyncIterator[bytes], size: int | None
     ) -> QueryRow:
-        """Store a result, check its receipt, and end the query with it. Raises `lease_lost`, `receipt_invalid`."""
-        leased = await self._board.store.read(_lease_of, worker.id, query_id, attempt)
-        blob = await self._blobs.put(body, MAX_RESULT_BYTES)
+        """Store a result (of `size` bytes, where that was announced), check its receipt, and end the query with it.
+
+        Raises `lease_lost`, `receipt_invalid`.
+        """
         link = self._board.links.get(worker.id)
-        _check_receipt(receipt, leased, blob.sha256, link.identity if link is not None else "")
-        given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode())
-        done = await self._board.store.write(_deliver, given, worker.price_micro_per_second, self._board.clock.now_ms())
-        self._board.freed(worker.id, query_id)
+        held = link.leased.get(query_id) if link is not None else None
+        if held is None or held.row.attempt != attempt:
+            held = await self._board.store.read(_lease_of, worker.id, query_id, attempt)
+        blob = await self._blobs.put_any(body, size, MAX_RESULT_BYTES)
+        _check_receipt(receipt, held, blob.sha256, link.identity if link is not None else "")
+        began = link.began_ms(query_id) if link is not None else 0
+        given = Delivery(query_id, worker.id, attempt, blob.sha256, blob.bytes, receipt.encode(), began)
+        return await self._deliver(worker, given, link)
+
+    async def _deliver(self, worker: WorkerRow, given: Delivery, link: WorkerLink | None) -> QueryRow:
+        """End the query, and lease the worker its next one in the same transaction."""
+        now, price = self._board.clock.now_ms(), worker.price_micro_per_second
+        if link is None or link.row.state != "active" or not link.ready or not self._board.behind(link):
+            done = await self._board.store.write(_deliver, given, price, now)
+            self._board.freed(worker.id, given.query_id)
+        else:
+            queued, room = self._board.queued(link.row), link.room()
+            with link.reserve(room):
+                done, leased = await self._board.store.write(_deliver_and_lease, given, price, link, room + 1, now)
+                self._board.freed(worker.id, given.query_id)
+                if len(leased) <= room:
+                    link.seen_empty = queued
+                self._board.leased(worker.id, leased)
         self._board.changed([done])
         return done
 
@@ -83,6 +104,15 @@ def _check_receipt(text: str, leased: Leased, outputs: bytes, identity: str) -> 
     known = (row.id, row.attempt, row.input_sha256.hex(), leased.keys_sha256.hex(), database, outputs.hex())
     if said != known or (identity and receipt.identity != identity):
         raise LatticeError("receipt_invalid", "The receipt is not for this query, these bytes or this worker.")
+
+
+def _deliver_and_lease(
+    conn: Connection, given: Delivery, micro_per_second: int, link: WorkerLink, room: int, now_ms: int
+) -> tuple[QueryRow, list[Leased]]:
+    done, row = _deliver(conn, given, micro_per_second, now_ms), link.row
+    if not query_rows.seated(conn, row.id, row.version):
+        return done, []
+    return done, query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now_ms)
 
 
 def _deliver(conn: Connection, given: Delivery, micro_per_second: int, now_ms: int) -> QueryRow:

@@ -52,7 +52,7 @@ class Endings:
         link = self._board.links.get(worker_id)
         if link is not None:
             link.row = row
-            link.leased.clear()
+            link.forget()
         return row
 
     async def _settled(self, row: WorkerRow) -> None:

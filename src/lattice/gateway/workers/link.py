@@ -6,7 +6,8 @@ Pure bookkeeping without I/O; `service` makes it durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from lattice.core.worker_relay import WorkerPoll
 from lattice.gateway.queries.rows import Leased
@@ -25,6 +26,7 @@ class WorkerLink:
         self.session: str | None = None
         self.identity = ""
         self.slots = 0
+        self.ahead = 0
         self.cached: frozenset[str] = frozenset()
         self.leased: dict[str, Leased] = {}
         self.turn = 0
@@ -32,6 +34,15 @@ class WorkerLink:
         self.heard_ms = 0
         self.busy_ms = 0  # when it last had something to do
         self.told_stop = False
+        self.inline = False
+        self.seen_empty = -1
+        """What was queued for it (`Switchboard.queued`) when a look found less than it had room for."""
+        self.reserved = 0
+        """Slots of leases that are being written."""
+        self._behind: dict[str, None] = {}
+        """Leases that wait at the worker for others to end, the next one first."""
+        self._began: dict[str, int] = {}
+        """When those of them that have had their turn began."""
         self.programs = Programs()
         self.offer: Offer | None = None
         self.ready = True
@@ -55,6 +66,7 @@ class WorkerLink:
             while len(self._former) > MAX_SESSIONS:
                 del self._former[next(iter(self._former))]
         self.session, self.told_stop, self._told = session, False, None
+        self.forget()
         self.leased = {each.row.id: each for each in leases}
         self._sent.clear()
         self._cancels.clear()
@@ -68,6 +80,8 @@ class WorkerLink:
         self.identity = poll.identity or self.identity
         self.slots = min(max(poll.concurrency, 0), MAX_SLOTS) if poll.active else 0
         self.cached = frozenset(poll.cached[:256])
+        self.inline = poll.inline
+        self.ahead = min(max(poll.ahead, 0), max(self.slots - 1, 0))
         self._held = frozenset(poll.running)
         # What a lost reply carried is sent again; what the worker has and should not have, it is told to drop.
         self._sent = {query: attempt for query, attempt in self._sent.items() if query in self._held}
@@ -79,23 +93,57 @@ class WorkerLink:
     @property
     def free(self) -> int:
         """Slots that nothing is leased into; none for a worker that is to stop."""
-        return 0 if self.row.state != "active" or not self.ready else max(0, self.slots - len(self.leased))
+        return self.room() if self.row.state == "active" and self.ready else 0
+
+    def room(self) -> int:
+        """Slots for which no lease is there or on its way, whatever the worker's state."""
+        return max(0, self.slots - len(self.leased) - self.reserved)
+
+    @contextmanager
+    def reserve(self, slots: int) -> Iterator[None]:
+        """Nobody else fills these slots while leases for them are being written."""
+        self.reserved += slots
+        try:
+            yield
+        finally:
+            self.reserved -= slots
 
     def add(self, leases: Iterable[Leased]) -> None:
         """These were leased to it."""
         for each in leases:
+            if len(self.leased) - len(self._behind) >= self.slots - self.ahead:
+                self._behind[each.row.id] = None
             self.leased[each.row.id] = each
+
+    def began_ms(self, query_id: str) -> int:
+        """When a lease that had to wait for others at the worker had its turn; 0 for one that began at once."""
+        return self._began.get(query_id, 0)
 
     def has(self, query_id: str, attempt: int) -> bool:
         """Whether this attempt of the query is leased to it."""
         found = self.leased.get(query_id)
         return found is not None and found.row.attempt == attempt
 
-    def drop(self, query_id: str, *, cancel: bool = False) -> None:
+    def drop(self, query_id: str, now_ms: int, *, cancel: bool = False) -> None:
         """The lease has ended; with `cancel` the worker is told."""
-        if self.leased.pop(query_id, None) is not None and cancel:
+        if self.leased.pop(query_id, None) is None:
+            return
+        self._began.pop(query_id, None)
+        if query_id in self._behind:
+            del self._behind[query_id]
+        elif self._behind:
+            turn = next(iter(self._behind))
+            del self._behind[turn]
+            self._began[turn] = now_ms
+        if cancel:
             self._cancels.add(query_id)
             self.wake()
+
+    def forget(self) -> None:
+        """Nothing is leased to it any more."""
+        self.leased = {}
+        self._behind.clear()
+        self._began.clear()
 
     def unsent(self) -> list[Leased]:
         """Leases that the worker does not know of yet."""
@@ -115,6 +163,11 @@ class WorkerLink:
         stopping = self.row.state in ("stopping", "stopped") and not self.told_stop
         rolled = self.row.open and self._told is not None and self._told != (self.row.version, self.offer)
         return bool(self._cancels) or stopping or rolled or bool(self.unsent())
+
+    @property
+    def waits(self) -> bool:
+        """Whether a poll is held that work could go out with."""
+        return self._waiter is not None
 
     # --- waiting -------------------------------------------------------------------------------------------
 

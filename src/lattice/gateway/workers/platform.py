@@ -51,9 +51,10 @@ class WorkerPlatform:
         self.service.endings.on_stopped.append(self._stopped)
 
     def queued(self, row: QueryRow) -> None:
-        """A query waits: for a worker that polls, or for one that is to be started."""
+        """A query waits: for a worker that is busy, or for one that is to be started."""
         self.service.switchboard.wake(row.model_id, row.version)
-        self.fleet.wake.set()
+        if not self.service.switchboard.serves(row.model_id, row.version):
+            self.fleet.wake.set()
 
     def loops(self) -> list[asyncio.Task[None]]:
         """What runs while the gateway does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 import structlog
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from lattice.core.errors import LatticeError
 from lattice.core.ids import b64url
 from lattice.core.worker_relay import WorkerPoll, WorkerReply, WorkerWork
+from lattice.gateway.encrypted.blobs import BlobStore
 from lattice.gateway.queries import rows as query_rows
 from lattice.gateway.queries.rows import Leased, QueryRow
 from lattice.gateway.workers import billing, rollout
@@ -31,15 +32,18 @@ STOPPING_HOLD_MS = 1_000
 BEAT_MS = 1_000
 """An active worker's contacts are written down at most this often; a crash of the gateway forgives this much."""
 
+INLINE_BYTES = 2 * 1024 * 1024
+"""Of queries in one reply; with base64 they stay within what a worker reads."""
+
 Held = Callable[[Awaitable[None]], Awaitable[bool]]
 
 
 class Contact(msgspec.Struct, frozen=True):
-    """What a poll asks of its transaction: `slots` are all of them where it is `due`, the free ones otherwise."""
+    """What a poll asks of its transaction: `room` is how much there is for leases."""
 
     session: str
     active: bool
-    slots: int
+    room: int
     programs: Programs
     due: bool
     now_ms: int
@@ -58,8 +62,10 @@ class Beat(msgspec.Struct, frozen=True):
 class Polls:
     """Answers the one question that a worker always has open."""
 
-    def __init__(self, board: Switchboard, endings: Endings, blinding: Callable[[str], bytes]) -> None:
-        self._board, self._endings, self._blinding = board, endings, blinding
+    def __init__(
+        self, board: Switchboard, blobs: BlobStore, endings: Endings, blinding: Callable[[str], bytes]
+    ) -> None:
+        self._board, self._blobs, self._endings, self._blinding = board, blobs, endings, blinding
 
     async def answer(self, row: WorkerRow, request: WorkerPoll, held: Held) -> WorkerReply | None:
         """Answer a poll; `held` runs the wait and says whether the worker went away meanwhile (None then)."""
@@ -87,13 +93,20 @@ class Polls:
         if request.ending and link.row.open:
             await self._endings.end(row.id, "requested" if link.row.active_at_ms is not None else "failed", seen=True)
         # The first answer says what to load, so nobody waits for it.
-        if not first and not link.has_news and link.row.open:
-            if await held(link.wait(turn, self._hold_ms(link) / 1000)):
-                return None
-            if turn != link.turn:
-                return await self._reply(link, news=False)
-            await self._beat(link, request)
+        if not first and not await self._held(link, request, turn, held):
+            return None
         return await self._reply(link, news=turn == link.turn)
+
+    async def _held(self, link: WorkerLink, request: WorkerPoll, turn: int, held: Held) -> bool:
+        """Return when there is something to say, or it is time; False where the worker went away meanwhile."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._hold_ms(link) / 1000
+        while not link.has_news and link.row.open and turn == link.turn and (left := until - loop.time()) > 0:
+            if await held(link.wait(turn, left)):
+                return False
+            if turn == link.turn and not link.has_news:
+                await self._beat(link, request)
+        return True
 
     async def _open_session(self, link: WorkerLink, request: WorkerPoll) -> None:
         """The same process goes on with its leases after a restart of this gateway; another process starts afresh."""
@@ -114,25 +127,24 @@ class Polls:
             or row.next_version is not None
             or link.programs != said
         )
-        if not due and not link.free:
+        if not row.open or not (due or (link.free and self._board.behind(link))):
             return
-        if not row.open:
-            return
-        slots = (request.concurrency if request.active else 0) if due else link.free
-        contact = Contact(request.session, request.active, slots, said, due, now)
-        beat = await self._board.store.write(_beat, link, contact)
-        if due:
-            link.beat_ms, link.programs, link.offer, link.ready = now, said, beat.offer, beat.ready
-            self._moved(link, beat.row)
-            self._board.changed(beat.moved)
-        link.add(beat.leased)
-        if beat.leased:
-            link.busy_ms = now
-            for each in beat.leased:
-                self._board.board.changed(each.row)
+        queued, room = self._board.queued(row), link.room()
+        contact = Contact(request.session, request.active, room, said, due, now)
+        with link.reserve(room):
+            beat = await self._board.store.write(_beat, link, contact)
+            if len(beat.leased) < room and beat.row.state == "active" and beat.ready:
+                link.seen_empty = queued
+            if due:
+                link.beat_ms, link.programs, link.offer, link.ready = now, said, beat.offer, beat.ready
+                self._moved(link, beat.row)
+                self._board.changed(beat.moved)
+            self._board.leased(row.id, beat.leased)
 
     def _moved(self, link: WorkerLink, row: WorkerRow) -> None:
         before, link.row = link.row, row
+        if before.version != row.version:
+            link.seen_empty = -1  # that was another queue
         if before.version != row.version:
             _log.info("worker_version", worker=row.id, version=row.version, before=before.version)
         if before.state != row.state:
@@ -158,7 +170,7 @@ class Polls:
             link.told_stop = True
         return WorkerReply(
             paid_for_ms=self._paid_for_ms(row),
-            work=tuple([await self._work(each) for each in fresh]),
+            work=tuple([await self._work(each, data) for each, data in self._with_inputs(fresh, link.inline)]),
             cancel=cancels,
             stop=stop,
             artefact=await self._board.artefact(row.model_id, row.version) if news else "",
@@ -169,7 +181,16 @@ class Polls:
             hold_ms=POLL_HOLD_MS,
         )
 
-    async def _work(self, leased: Leased) -> WorkerWork:
+    def _with_inputs(self, fresh: list[Leased], inline: bool) -> Iterator[tuple[Leased, bytes]]:
+        """Each lease with its query's bytes, as far as they are at hand and a reply has room for them."""
+        room = INLINE_BYTES if inline else 0
+        for each in fresh:
+            fits = each.row.input_bytes <= room
+            data = (self._blobs.take_recent(each.row.input_sha256) if fits else None) or b""
+            room -= len(data)
+            yield each, data
+
+    async def _work(self, leased: Leased, data: bytes) -> WorkerWork:
         row = leased.row
         return WorkerWork(
             id=row.id,
@@ -180,6 +201,7 @@ class Polls:
             expires_in_ms=max(1, row.deadline_ms - self._board.clock.now_ms()),
             artefact=await self._board.artefact(row.model_id, row.version),
             database=leased.database_sha256.hex() if leased.database_sha256 else None,
+            data=data,
         )
 
     def _paid_for_ms(self, row: WorkerRow) -> int:
@@ -190,19 +212,19 @@ class Polls:
 
 
 def _beat(conn: Connection, link: WorkerLink, contact: Contact) -> Beat:
-    row, now, room = link.row, contact.now_ms, contact.slots
-    step = Step(row, link.offer)
+    row, now = link.row, contact.now_ms
+    step = Step(row, link.offer, ready=link.ready)
     if contact.due:
         before, row = row, billing.contact(conn, row.id, contact.session, contact.active, now)
         if row.state == "active" != before.state:
             tell_active(conn, row, now)
         step = rollout.step(conn, row, contact.programs, now)
-        row, room = step.row, room - len(link.leased)
+        row = step.row
         if link.leased:
             query_rows.renew(conn, row.id, now)
     leased = []
     if row.state == "active" and step.ready:
-        leased = query_rows.lease(conn, row.id, row.model_id, row.version, room, link.cached, now)
+        leased = query_rows.lease(conn, row.id, row.model_id, row.version, contact.room, link.cached, now)
     return Beat(row, leased, step.offer, step.moved, step.ready)
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from lattice.core.errors import LatticeError
 from lattice.core.worker_relay import RECEIPT_HEADER, WORKER_PROTOCOL, WorkerFail, WorkerPoll
-from lattice.gateway.encrypted.access import body_pieces
+from lattice.gateway.encrypted.access import announced_size, body_pieces
+from lattice.gateway.http.dispatch import read_parameters
 from lattice.gateway.http.exchange import ClientGone
+from lattice.gateway.http.openapi import query_parameter
+from lattice.gateway.queries.rows import QueryRow
 from lattice.gateway.workers.rows import WorkerRow
 
 if TYPE_CHECKING:
@@ -21,20 +24,27 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+POLL = "/v1/relay/worker/poll"
 RESULTS = "/v1/relay/worker/results"
+_RESULTS = {
+    "parameters": [
+        query_parameter("query", {"type": "string"}, required=True),
+        query_parameter("attempt", {"type": "integer", "minimum": 0}, required=True),
+    ]
+}
 _MAX_NAME = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def router(gateway: Gateway) -> APIRouter:
-    """The routes under a worker's credential."""
-    api = APIRouter(tags=["worker relay"])
-    service = gateway.workers.service
+class WorkerEndpoints:
+    """The calls under a worker's credential."""
 
-    @api.post("/v1/relay/worker/poll")
-    async def poll(request: Request) -> Response:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._service = gateway, gateway.workers.service
+
+    async def poll(self, request: Request) -> Response:
         """Say what the worker does; hear what it shall do, and for how long it is paid."""
-        worker = await _worker(gateway, request, stopped=True)
+        worker = await self._worker(request, stopped=True)
         said = await _read(request, WorkerPoll)
         if said.protocol != WORKER_PROTOCOL:
             raise LatticeError("protocol_unsupported", details={"supported": [WORKER_PROTOCOL]})
@@ -44,50 +54,64 @@ def router(gateway: Gateway) -> APIRouter:
         async def held(wait: Awaitable[None]) -> bool:
             return await _held(request, wait)
 
-        reply = await service.polls.answer(worker, said, held)
+        reply = await self._service.polls.answer(worker, said, held)
         if reply is None:
             raise ClientGone
         return Response(_encode(reply), media_type="application/json")
 
-    @api.get("/v1/relay/worker/blobs/{sha256}", response_class=StreamingResponse)
-    async def blob(request: Request, sha256: str) -> Response:
+    async def blob(self, request: Request, sha256: str) -> Response:
         """Bytes of the worker's model, or of a query that it has leased."""
-        worker = await _worker(gateway, request)
+        worker, blobs = await self._worker(request), self._gateway.encrypted.blobs
         try:
             wanted = bytes.fromhex(sha256)
         except ValueError:
             wanted = b""
         if len(wanted) != 32:
             raise LatticeError("invalid_request", "A blob is named by its SHA-256 in hex.")
-        await service.deliveries.require_blob(worker, wanted)
-        size = await gateway.encrypted.blobs.size(wanted)
+        await self._service.deliveries.require_blob(worker, wanted)
+        size = await blobs.size(wanted)
         if size is None:
             raise LatticeError("not_found", "The gateway does not have these bytes any more.")
         headers = {"content-length": str(size)}
-        pieces = gateway.encrypted.blobs.stream(wanted)
-        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+        return StreamingResponse(blobs.stream(wanted), media_type="application/octet-stream", headers=headers)
 
-    @api.post(RESULTS)
-    async def results(request: Request, query: str, attempt: int = Query(ge=0)) -> Response:
+    async def results(self, request: Request) -> Response:
         """Deliver a query's results: a bundle, and the receipt in a header."""
-        worker = await _worker(gateway, request)
+        worker, given = await self._worker(request), read_parameters(request, _Given)
         receipt = request.headers.get(RECEIPT_HEADER, "")
-        body = body_pieces(request, gateway.settings.body_seconds)
-        row = await service.deliveries.results(worker, query, attempt, receipt, body)
-        return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
+        body, size = body_pieces(request, self._gateway.settings.body_seconds), announced_size(request)
+        row = await self._service.deliveries.results(worker, given.query, given.attempt, receipt, body, size)
+        return _ended(row)
 
-    @api.post("/v1/relay/worker/fail")
-    async def fail(request: Request) -> Response:
+    async def fail(self, request: Request) -> Response:
         """End an attempt without results."""
-        worker = await _worker(gateway, request)
-        row = await service.deliveries.fail(worker, await _read(request, WorkerFail))
-        return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
+        worker = await self._worker(request)
+        return _ended(await self._service.deliveries.fail(worker, await _read(request, WorkerFail)))
 
+    async def _worker(self, request: Request, *, stopped: bool = False) -> WorkerRow:
+        authorization = request.headers.get("authorization")
+        return await self._gateway.workers.credentials.authenticate(authorization, stopped=stopped)
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """The query parameters of results."""
+
+    query: str
+    attempt: Annotated[int, msgspec.Meta(ge=0)]
+
+
+def router(endpoints: WorkerEndpoints) -> APIRouter:
+    """The routes. Those that are called past it (`http.dispatch.direct`) are described here."""
+    api = APIRouter(tags=["worker relay"])
+    api.post(POLL)(endpoints.poll)
+    api.get("/v1/relay/worker/blobs/{sha256}", response_class=StreamingResponse)(endpoints.blob)
+    api.post(RESULTS, openapi_extra=_RESULTS)(endpoints.results)
+    api.post("/v1/relay/worker/fail")(endpoints.fail)
     return api
 
 
-async def _worker(gateway: Gateway, request: Request, *, stopped: bool = False) -> WorkerRow:
-    return await gateway.workers.credentials.authenticate(request.headers.get("authorization"), stopped=stopped)
+def _ended(row: QueryRow) -> Response:
+    return Response(_encode({"query": row.id, "state": row.state}), media_type="application/json")
 
 
 async def _read(request: Request, kind: type[T]) -> T:

@@ -27,7 +27,7 @@ class WorkerService:
     ) -> None:
         self.switchboard = Switchboard(store, clock, board)
         self.endings = Endings(self.switchboard)
-        self.polls = Polls(self.switchboard, self.endings, blinding)
+        self.polls = Polls(self.switchboard, blobs, self.endings, blinding)
         self.deliveries = Deliveries(self.switchboard, blobs)
 
     @property

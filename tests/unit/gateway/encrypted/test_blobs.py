@@ -128,3 +128,33 @@ async def test_a_file_whose_last_byte_came_long_ago_is_young_once_it_is_taken_ov
 async def test_pieces_are_gathered_to_one_size() -> None:
     sizes = [len(piece) async for piece in gathered(chunks(b"a" * 5, b"b" * 17, b"", b"c"), 10)]
     assert sizes == [10, 10, 3]
+
+
+async def test_a_small_blob_is_there_and_handed_on_from_memory_once(
+    blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL_BYTES", 100)
+    data = os.urandom(100)
+    found = await blobs.put_any(chunks(data[:7], data[7:]), 100, 1000)
+    assert found == (hashlib.sha256(data).digest(), 100)
+    assert await read(blobs, found.sha256) == data
+    assert blobs.take_recent(found.sha256) == data
+    assert blobs.take_recent(found.sha256) is None
+    assert await read(blobs, found.sha256) == data
+
+
+@pytest.mark.parametrize("announced", [101, None])
+async def test_a_large_blob_or_one_of_unknown_size_is_not_kept_in_memory(
+    blobs: FolderBlobs, announced: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL_BYTES", 100)
+    data = os.urandom(announced or 50)
+    found = await blobs.put_any(chunks(data), announced, 1000)
+    assert await read(blobs, found.sha256) == data
+    assert blobs.take_recent(found.sha256) is None
+
+
+async def test_no_small_body_is_longer_than_the_limit(blobs: FolderBlobs, tmp_path: Path) -> None:
+    with pytest.raises(LatticeError, match="body_too_large"):
+        await blobs.put_any(chunks(b"a" * 10, b"b"), 10, 10)
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []

@@ -54,8 +54,8 @@ def test_what_the_worker_should_not_have_it_is_told_to_drop() -> None:
     link.open_session("s", [leased("a")])
     link.begin(poll("a", "b"), NOW)
     assert link.take_news()[1] == ("b",)
-    link.drop("a", cancel=True)
-    link.drop("a", cancel=True)
+    link.drop("a", NOW, cancel=True)
+    link.drop("a", NOW, cancel=True)
     assert link.take_news()[1] == ("a",)
 
 
@@ -66,6 +66,48 @@ def test_only_an_active_worker_has_room() -> None:
         assert link.free == room
     link.begin(WorkerPoll(session="s"), NOW)
     assert link.free == 0
+
+
+def test_slots_whose_leases_are_being_written_are_not_free() -> None:
+    link = WorkerLink(worker())
+    link.open_session("s", [])
+    link.begin(poll(), NOW)
+    with link.reserve(1):
+        assert link.free == 1
+        with link.reserve(1):
+            assert link.free == 0
+            link.add([leased("a")])
+            assert link.free == 0
+    assert link.free == 1
+
+
+def test_a_lease_that_waits_behind_others_begins_when_one_of_them_ends() -> None:
+    """Two are evaluated at a time and two more wait: the first to wait is the first to begin."""
+    link = WorkerLink(worker())
+    link.open_session("s", [])
+    link.begin(poll(concurrency=4, ahead=2), NOW)
+    link.add([leased("a"), leased("b"), leased("c")])
+    link.add([leased("d")])
+    link.drop("b", NOW + 10)
+    assert [link.began_ms(query) for query in "acd"] == [0, NOW + 10, 0]
+    link.add([leased("e")])
+    link.drop("d", NOW + 20)  # cancelled while it waited: nobody begins for that
+    assert link.began_ms("e") == 0
+    link.drop("a", NOW + 30)
+    assert [link.began_ms(query) for query in "ce"] == [NOW + 10, NOW + 30]
+    link.add([leased("f")])
+    link.drop("c", NOW + 40)
+    link.drop("e", NOW + 50)
+    link.add([leased("g")])
+    assert [link.began_ms(query) for query in "fg"] == [NOW + 40, 0]
+
+
+def test_no_worker_has_more_waiting_than_it_takes() -> None:
+    link = WorkerLink(worker())
+    link.begin(poll(concurrency=2, ahead=10**9), NOW)
+    link.add([leased("a"), leased("b")])
+    link.drop("a", NOW)
+    assert link.began_ms("b") == NOW
 
 
 def test_an_older_session_is_over_for_good() -> None:
