@@ -16,9 +16,9 @@ POINTS = 2048
 BINS = 256
 EVEN = 0.1
 """Weight of the whole interval beside the calibrated distribution: values that were never seen must stay bounded."""
-BESIDE = 0.125
+BESIDE = 0.1
 """What an error beside the calibrated values counts, where the largest error among them is what matters."""
-ROUNDS, NEARLY = 60, 1.01
+ROUNDS, NEARLY = 150, 1.01
 """Of Lawson's iteration, which ends sooner where the largest error is nearly all that the weighted mean is."""
 
 
@@ -62,9 +62,16 @@ def fit_evenly(function: Function, degree: int, interval: tuple[float, float], k
     count = max(POINTS // 4, 16 * degree)
     t = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     x = (low + high + t * (high - low)) / 2
-    weight = np.where((x >= kept.min()) & (x <= kept.max()), 1.0, BESIDE)
-    values, basis = function(x), np.polynomial.chebyshev.chebvander(t, degree)
-    share, least, best = np.full(count, 1.0 / count), np.inf, np.zeros(degree + 1)
+    seen = float(kept.min()), float(kept.max())
+    best = evenly(np.polynomial.chebyshev.chebvander(t, degree), function(x), x, seen)
+    return measured(Series(tuple(float(value) for value in best), interval), function, kept)
+
+
+def evenly(basis: Real, values: Real, x: Real, seen: tuple[float, float]) -> Real:
+    """Coefficients of `basis` `[points, terms]` with the least largest distance from the values at points x, those
+    outside of `seen` at `BESIDE` of the weight."""
+    weight = np.where((x >= seen[0]) & (x <= seen[1]), 1.0, BESIDE)
+    share, least, best = np.full(len(x), 1.0 / len(x)), np.inf, np.zeros(basis.shape[1])
     for _ in range(ROUNDS):
         root = np.sqrt(share) * weight
         solution, *_ = np.linalg.lstsq(basis * root[:, None], values * root, rcond=None)
@@ -75,7 +82,7 @@ def fit_evenly(function: Function, degree: int, interval: tuple[float, float], k
         if mean == 0 or error.max() <= NEARLY * mean:
             break
         share = share * error / mean
-    return measured(Series(tuple(float(value) for value in best), interval), function, kept)
+    return np.asarray(best, dtype=np.float64)
 
 
 def measured(series: Series, function: Function, kept: Real) -> Fit:

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace as with_fields
 from numpy.typing import ArrayLike
 
 from lattice.core.errors import LatticeError
@@ -38,6 +39,7 @@ from lattice.fhe.compiler.levels.options import Goal, Options
 from lattice.fhe.compiler.levels.predict import results
 from lattice.fhe.compiler.levels.search import Found, search
 from lattice.fhe.compiler.levels.trace import trace
+from lattice.fhe.compiler.one_function import Candidate, candidate, price
 from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
 from lattice.fhe.compiler.packing import Goal as PackingGoal
 from lattice.fhe.compiler.packing import Packer, PackingOptions
@@ -120,6 +122,9 @@ def compile(
         found = _search(front, samples, no_finer(wanted, front), machine)
     with stages.stage("judge accuracy"):
         accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
+        other = _squarings(simple, front, samples, judged, found, wanted, machine)
+        if other is not None:
+            return _by_squarings(*other, wanted, stages, machine)
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
@@ -173,6 +178,40 @@ def keeps(accuracy: Accuracy, tolerance: float) -> bool:
     samples more of them may be for the worse."""
     steady = accuracy.metric != "accuracy" or 1 - accuracy.agreement <= CHANGED * tolerance
     return steady and accuracy.lost <= tolerance
+
+
+# --- one function of a sum ---------------------------------------------------------------------------------
+
+
+def _squarings(
+    simple: Imported,
+    front: Front,
+    samples: Real,
+    judged: Judged,
+    found: Found,
+    options: Options,
+    machine: Callable[[ParameterSet], Machine],
+) -> tuple[Candidate, Accuracy] | None:
+    """The model by squarings, where it has such a form, is cheaper so, and keeps its accuracy."""
+    made = candidate(simple, front, samples, options, machine)
+    if made is None:
+        return None
+    ours, theirs = price(made.key_bytes, made.seconds, options), price(found.key_bytes, found.estimate.seconds, options)
+    if found.precise and ours >= theirs:
+        return None
+    accuracy = judged.accuracy(made.front, samples, made.deviation, options)
+    return (made, accuracy) if keeps(accuracy, options.allowed(accuracy.metric)) else None
+
+
+def _by_squarings(
+    made: Candidate, accuracy: Accuracy, options: Options, stages: Stages, machine: Callable[[ParameterSet], Machine]
+) -> Compiled:
+    """With its report."""
+    draft = made.compiled
+    totals = with_fields(read_report(draft.report).totals, error=made.deviation)
+    draft = replace(draft, report=with_fields(read_report(draft.report), totals=totals).to_dict())
+    report = linear_report(draft, made.front, accuracy, options, stages.done, machine(draft.params))
+    return replace(draft, report=report.to_dict())
 
 
 # --- linear models ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.compiler.calibrate import MEMORY, Observed
-from lattice.fhe.compiler.chebyshev import Function, fit, fit_evenly, interpolate, measured
+from lattice.fhe.compiler.chebyshev import Fit, Function, fit, fit_evenly, interpolate, measured
 from lattice.fhe.compiler.graph import Graph, Node, Operation, Real
 from lattice.fhe.compiler.operations import Activation, Affine, Composite, Linear, Permute, Power, Reshape, Series
 from lattice.fhe.compiler.operations.sizes import size
@@ -190,18 +190,24 @@ def _fit_node(
     operation = node.operation
     low, high = _domain(node, interval, seen)
     function: Function = operation.forward
+    kept = _with_ends(seen)
     exact = polynomial(operation)
     if exact is not None:
         best = measured(interpolate(function, exact, (low, high)), function, seen.kept)
     else:
-        # The values kept are a sample: the range is all of it.
-        kept = np.append(seen.kept, [seen.low, seen.high])
         best = (fit_evenly if is_result else fit)(function, degree, (low, high), kept)
+    return best.series, described(node, seen, best, is_result)
+
+
+def described(node: Node, seen: Observed, best: Fit, is_result: bool) -> Fitted:
+    """What a report says of a fit."""
+    operation, (low, high) = node.operation, best.series.interval
+    function: Function = operation.forward
     spread = float(np.std(function(seen.kept))) or 1.0
     reached = function(np.linspace(max(low, seen.low), min(high, seen.high), 257))
     name = operation.function if isinstance(operation, Activation) else type(operation).__name__.lower()
     degree = best.series.degree
-    note = Fitted(
+    return Fitted(
         node.name,
         name,
         low,
@@ -217,7 +223,11 @@ def _fit_node(
         is_result,
         float(np.ptp(reached)) or 1.0,
     )
-    return best.series, note
+
+
+def _with_ends(seen: Observed) -> Real:
+    """The values kept are a sample; the range is that of all."""
+    return np.append(seen.kept, [seen.low, seen.high])
 
 
 def _domain(node: Node, interval: tuple[float, float], seen: Observed) -> tuple[float, float]:
