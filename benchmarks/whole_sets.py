@@ -80,23 +80,26 @@ def _queried(watch: Stopwatch, samples: Real) -> Real:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For the terminal."""
-    lines = [("workload", "packing", "samples", "encrypted", "in the clear", "lost", "same", "largest error", "s")]
-    for row in rows:
-        lines.append(
-            (
-                row["workload"],
-                f"{row['packing']} × {row['in_a_query']}",
-                f"{row['samples']} of {row['of']}",
-                f"{row['accuracy']:.4%}",
-                f"{row['plain_accuracy']:.4%}",
-                f"{row['lost_percentage_points']:+.3f} pp{'' if row['within_tolerance'] else ' MISSED'}",
-                f"{row['agreement']:.4%}",
-                f"{row['max_error']:.1e}",
-                f"{row['seconds']:.0f}",
-            )
-        )
+    lines: list[tuple[str, ...]] = [
+        ("workload", "packing", "samples", "encrypted", "in the clear", "lost", "same", "largest error", "s")
+    ]
+    lines += [_cells(row) for row in rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["workload"],
+        f"{row['packing']} × {row['in_a_query']}",
+        f"{row['samples']} of {row['of']}",
+        f"{row['accuracy']:.4%}",
+        f"{row['plain_accuracy']:.4%}",
+        f"{row['lost_percentage_points']:+.3f} pp{'' if row['within_tolerance'] else ' MISSED'}",
+        f"{row['agreement']:.4%}",
+        f"{row['max_error']:.1e}",
+        f"{row['seconds']:.0f}",
+    )
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ class Wishes:
     batch: int | None = None
     "How many samples one query holds."
     tolerance: float | None = None
-    "How much accuracy may be lost, as a part of 1: 0.001 unless you say; of numbers, how large the error may be: 0.005."
+    "How much accuracy may be lost, as a part of 1: 0.001 unless you say; the error of numbers: 0.005."
     precision: float | None = None
     "The error that a result may have, beside the results' spread: of noise and of fitted activations."
     allow_inaccurate: Annotated[bool, Parameter(negative=())] = False

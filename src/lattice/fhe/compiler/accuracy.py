@@ -135,7 +135,7 @@ def _r_squared(found: Real, truth: Real) -> float:
 
 def require(accuracy: Accuracy, options: Options) -> None:
     """`model_inaccurate` where too much is lost, unless that was allowed."""
-    tolerance = options.allowed(accuracy.metric)
+    tolerance = options.allowed(accuracy.metric, accuracy.samples)
     if accuracy.lost <= tolerance + ROUNDING or options.allow_inaccurate:
         return
     if accuracy.metric == "accuracy":

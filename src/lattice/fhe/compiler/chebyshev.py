@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lattice.fhe.compiler.graph import Real
 from lattice.fhe.compiler.operations import Series
@@ -67,7 +68,7 @@ def fit_evenly(function: Function, degree: int, interval: tuple[float, float], k
     return measured(Series(tuple(float(value) for value in best), interval), function, kept)
 
 
-def evenly(basis: Real, values: Real, x: Real, seen: tuple[float, float]) -> Real:
+def evenly(basis: NDArray[np.floating[Any]], values: Real, x: Real, seen: tuple[float, float]) -> Real:
     """Coefficients of `basis` `[points, terms]` with the least largest distance from the values at points x, those
     outside of `seen` at `BESIDE` of the weight."""
     weight = np.where((x >= seen[0]) & (x <= seen[1]), 1.0, BESIDE)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lattice.core.errors import LatticeError
 from lattice.fhe.ckks.ciphertext import Encoding
 
-
 BESIDE = 0.25
 """How far a feature may lie beside its calibrated range, as a part of it, before anybody is warned: fits and moduli
 have more room than that. Of 1,000 calibration samples the extremes are no bounds: without it every tenth query of

@@ -152,9 +152,9 @@ class Judged(NamedTuple):
 
 
 def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
-    """Activations fitted as roughly as the tolerance allows, and the precision that a user asked for: a smaller error is
-    asked for until accuracy is kept; and before more levels are spent, the highest degrees that the levels there are can
-    have."""
+    """Activations fitted as roughly as the tolerance allows, and the precision that a user asked for: a smaller error
+    is asked for until accuracy is kept; and before more levels are spent, the highest degrees that the levels there are
+    can have."""
     front: Front | None = None
     wanted = options.precision
     errors = ERRORS if wanted is None else (wanted, *(error for error in ERRORS if error < wanted))

@@ -8,6 +8,7 @@ they lack is that neighbours go together and take many values.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lattice.fhe.compiler.graph import Real
 
@@ -54,7 +55,7 @@ def _shades(columns: Real) -> bool:
     return bool(np.median(kinds) >= SHADES)
 
 
-def _neighbours_go_together(samples: Real, changing: Real) -> bool:
+def _neighbours_go_together(samples: Real, changing: NDArray[np.bool_]) -> bool:
     pairs = np.flatnonzero(changing[:-1] & changing[1:])
     centred = samples - samples.mean(axis=0)
     deviation = np.sqrt((centred**2).mean(axis=0))

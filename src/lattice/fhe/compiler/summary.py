@@ -107,7 +107,7 @@ def _warnings(front: Front, accuracy: Accuracy, options: Options) -> list[str]:
     if accuracy.outside:
         share = f"{accuracy.outside} of {accuracy.samples}"
         found.append(f"{share} samples left the calibrated ranges by so much that the encrypted result is wrong.")
-    if accuracy.lost > options.allowed(accuracy.metric):
+    if accuracy.lost > options.allowed(accuracy.metric, accuracy.samples):
         found.append("The simulated accuracy misses the tolerance; it was compiled because that was allowed.")
     return found
 

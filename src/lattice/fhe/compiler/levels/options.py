@@ -34,8 +34,8 @@ class Options:
     scale_bits: int | None = None
     security: Security = Security.CLASSICAL
     tolerance: float | None = None
-    """How much accuracy may be lost, as a part of 1 (`LABELS` unless said); for a regression how large the error may be,
-    as a part of the spread of the results (`NUMBERS` unless said)."""
+    """How much accuracy may be lost, as a part of 1 (`LABELS` unless said); for a regression how large the error may
+    be, as a part of the spread of the results (`NUMBERS` unless said)."""
     allow_inaccurate: bool = False
     """Compile even past the tolerance; the report says so."""
     precision: float | None = None
@@ -64,11 +64,12 @@ class Options:
         Security(self.security)
         Goal(self.goal)
 
-    def allowed(self, metric: str) -> float:
-        """The tolerance, for `accuracy` of labels or another metric."""
+    def allowed(self, metric: str, samples: int = 0) -> float:
+        """The tolerance, for `accuracy` of labels or another metric. Unless said, one of fewer than a thousand samples
+        may be lost: fewer cannot tell a smaller share."""
         if self.tolerance is not None:
             return self.tolerance
-        return LABELS if metric == "accuracy" else NUMBERS
+        return max(LABELS, 1 / samples if samples else 0.0) if metric == "accuracy" else NUMBERS
 
     @property
     def noise(self) -> float:

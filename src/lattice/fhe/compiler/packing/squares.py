@@ -18,10 +18,10 @@ over a base prime, one of 50 bits and one of 49: three limbs where a level for e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
-from math import ceil, log2, prod, sqrt
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from math import ceil, log2, prod, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,7 +189,6 @@ def _as_sum(series: Series, made: Family, t: Real, error: float) -> Summed:
     return Summed(made, weights, constant, series, float(np.sqrt((variance * weights**2).sum(axis=1).max())))
 
 
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """What lies in which slot: feature i in slots i·stride + g, polynomial g of one of the numbers."""
@@ -229,7 +228,9 @@ class Layout:
         feature, number, _ = self._slot
         low, high = self.fitted.series.interval
         held = self.first.weights[number, np.minimum(feature, self.first.features - 1)]
-        return self.of_polynomials(self.fitted.family.factor) * np.where(self.entries >= 0, held, 0.0) * 2 / (high - low)
+        return (
+            self.of_polynomials(self.fitted.family.factor) * np.where(self.entries >= 0, held, 0.0) * 2 / (high - low)
+        )
 
     @property
     def shift(self) -> Real:
@@ -243,7 +244,7 @@ class Layout:
     @property
     def last_weights(self) -> Real:
         """Their mean over all slots, with the polynomials' values, is the result without its constant."""
-        return self.of_polynomials(self.fitted.weights) * self.last.weights[0, self._slot[1]] * self.stride
+        return np.asarray(self.of_polynomials(self.fitted.weights) * self.last.weights[0, self._slot[1]] * self.stride)
 
     @property
     def constant(self) -> float:
@@ -368,6 +369,8 @@ def _program(params: Parameters, layout: Layout, radix: int, last: int) -> tuple
 def _report(layout: Layout, radix: int) -> dict[str, Any]:
     count, rotations = len(layout.fitted.weights), sum(map(len, layout.fold(radix)))
     name = f"{count} polynomials of degree {DEGREE}, by squarings"
-    layer = LayerReport("squares", name, shape=(1,), rotations=rotations, diagonals=2, products=SQUARINGS, ciphertexts=1)
+    layer = LayerReport(
+        "squares", name, shape=(1,), rotations=rotations, diagonals=2, products=SQUARINGS, ciphertexts=1
+    )
     totals = TotalsReport(rotations=rotations, diagonals=2, products=SQUARINGS)
     return Report(model="squares", layers=(layer,), totals=totals).to_dict()
