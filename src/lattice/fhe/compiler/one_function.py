@@ -28,7 +28,7 @@ from lattice.fhe.compiler.packing.squares import Layout, Single
 SIMULATED = 64
 """Samples on which errors are predicted."""
 DEVIATIONS = 2.0
-"""Of the noise, that the error of a result leaves room for beside the fit's."""
+"""Of the noise, for which the fit of a result leaves room."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,10 @@ def _deviation(made: Compiled, layout: Layout, graph: Graph, features: Real) -> 
 
 
 def _is_fine(one: Candidate, form: Single, options: Options) -> bool:
-    """Noise within the precision asked for; of results, fit and noise together within what a budget allows."""
+    """Keys within their budget; noise within the precision asked for; of results, fit and noise together within what is
+    allowed."""
+    if options.max_key_bytes is not None and one.key_bytes > options.max_key_bytes:
+        return False
     (note,) = one.front.approximation.fitted
     spread = float(one.front.calibration.observed[one.front.model.graph.output].rms) or 1.0
     if options.precision is not None:
