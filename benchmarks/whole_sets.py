@@ -25,6 +25,8 @@ Real = NDArray[np.floating[Any]]
 BATCH = 1024
 """Samples that a query holds at least, of those packed for throughput."""
 REPORTED_S = 20.0
+SEARCHED, NEAREST = 1000, 10
+"""Results from which on a model is a search, and how many of its best are compared."""
 WITHIN = 0.001
 """A tenth of a percentage point."""
 
@@ -50,6 +52,7 @@ def whole_set(workload: Workload, packing: str, most: int | None) -> dict[str, A
         **found,
         "lost_percentage_points": round(100 * lost, 3),
         "within_tolerance": bool(abs(lost) <= WITHIN + 1e-9),
+        **recall(values, clear),
         "max_error": float(np.abs(values - clear).max()),
         "rms_error": float(np.sqrt(np.mean((values - clear) ** 2))),
         "seconds": round(seconds, 1),
@@ -59,6 +62,15 @@ def whole_set(workload: Workload, packing: str, most: int | None) -> dict[str, A
             for one in compiled.report.get("activations", ())
         ],
     }
+
+
+def recall(values: Real, clear: Real) -> dict[str, float]:
+    """Of a search, the share of the nearest rows in the clear that are among the nearest encrypted too."""
+    if values.shape[1] < SEARCHED:
+        return {}
+    found, wanted = (np.argpartition(-scores, NEAREST, axis=1)[:, :NEAREST] for scores in (values, clear))
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(found, wanted, strict=True)]
+    return {f"recall_at_{NEAREST}": float(np.mean(shared)) / NEAREST}
 
 
 def _compiled(workload: Workload, packing: str) -> Compiled:
