@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.machine import machine
 from benchmarks.model_rows import PROGRESS
 from benchmarks.model_workloads import WORKLOADS, Workload
+from benchmarks.whole_sets import table as table_of_sets
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".cache" / "peers" / "bin" / "python"
@@ -55,6 +56,23 @@ def measure(
         report["rows"] += [{**ours, **row} for row in found if row] or [{**ours, "peer": None, "peer_ms": None}]
     report["left_out"] = list(dict.fromkeys(report["left_out"]))
     report["findings"] = findings(report["rows"])
+    return report
+
+
+def measure_whole(names: tuple[str, ...], samples: int | None) -> dict[str, Any]:
+    """Accuracy on whole test sets, in every packing; of slow workloads on a thousand samples unless said."""
+    report: dict[str, Any] = {"machine": machine(), "rows": [], "left_out": []}
+    for name in names:
+        workload = WORKLOADS[name]
+        most = samples or (ACCURACY_SAMPLES if workload.few else None)
+        for packing in workload.whole:
+            print(f"{workload.title}, {packing} …", file=sys.stderr, flush=True)
+            bound = [f"--samples={most}"] if most else []
+            found, fault = child([sys.executable, "-m", "benchmarks.whole_sets", name, packing, *bound])
+            if fault:
+                report["left_out"].append(f"{name}, {packing}: {fault}")
+            else:
+                report["rows"].append(found)
     return report
 
 
@@ -161,13 +179,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the document here")
     parser.add_argument("--seconds", type=float, default=2.0, help="time budget of each workload beyond its accuracy")
-    parser.add_argument("--samples", type=int, default=ACCURACY_SAMPLES, help="held-out samples that accuracy is on")
+    parser.add_argument("--samples", type=int, help="held-out samples that accuracy is on (1000; with --whole all)")
+    parser.add_argument("--whole", action="store_true", help="only accuracy, encrypted and plain, on whole test sets")
     parser.add_argument("--only", action="append", choices=sorted(WORKLOADS), help="some workloads")
     parser.add_argument("--peers", type=Path, help="the interpreter of an environment with orion-fhe and tenseal")
     given = parser.parse_args()
-    report = measure(given.seconds, tuple(given.only or WORKLOADS), given.peers, given.samples)
-    print(table(report["rows"]))
-    print("\n".join([*report["findings"], *(f"left out: {line}" for line in report["left_out"])]))
+    names = tuple(given.only or WORKLOADS)
+    if given.whole:
+        report = measure_whole(names, given.samples)
+        print(table_of_sets(report["rows"]))
+    else:
+        report = measure(given.seconds, names, given.peers, given.samples or ACCURACY_SAMPLES)
+        print(table(report["rows"]))
+    print("\n".join([*report.get("findings", ()), *(f"left out: {line}" for line in report["left_out"])]))
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -71,6 +71,8 @@ class Workload(NamedTuple):
     """The held-out samples are used so many times, where a batch needs more of them."""
     few: bool = False
     """Slow: accuracy on a thousand samples at the most."""
+    whole: tuple[str, ...] = ("latency",)
+    """The packings in which `benchmarks.whole_sets` runs it."""
 
     def compile(self) -> Compiled:
         """The encrypted program."""
@@ -121,9 +123,16 @@ ALL: tuple[Workload, ...] = (
         repeat=29,
     ),
     Workload("sentiment", "sentiment, 384 features", SENTIMENT),
-    Workload("credit", "credit, 26-32-16-1 with tanh", CREDIT),
-    Workload("mlp", "MNIST MLP 784-128-128-10, square", MLP, Target(20, 12e6), ("orion-mlp",)),
-    Workload("relu-mlp", "MNIST MLP 784-128-128-10, ReLU fitted", RELU_MLP),
+    Workload("credit", "credit, 26-32-16-1 with tanh", CREDIT, whole=("latency", "throughput")),
+    Workload(
+        "mlp",
+        "MNIST MLP 784-128-128-10, square",
+        MLP,
+        Target(20, 12e6),
+        ("orion-mlp",),
+        whole=("latency", "throughput"),
+    ),
+    Workload("relu-mlp", "MNIST MLP 784-128-128-10, ReLU fitted", RELU_MLP, whole=("throughput",)),
     Workload("lola", "MNIST LoLA CNN", LOLA, Target(12, 10e6), ("orion-lola", "orion-lola-small")),
     Workload("lenet", "MNIST LeNet 32/64/512", LENET, Target(200, 80e6), ("orion-lenet",), few=True),
     Workload("similarity", "similarity search, 50,000 × 128", SIMILARITY, Target(250, 5e6), few=True),

@@ -196,3 +196,46 @@ def test_fits_are_as_rough_as_the_tolerance_allows() -> None:
     degrees = [made.report["activations"][0]["degree"] for made in (rough, fine)]
     assert degrees[0] <= 7 < degrees[1]
     assert rough.params.log_qp < fine.params.log_qp
+
+
+def test_a_wished_precision_is_kept_and_only_the_default_is_loosened() -> None:
+    """Fits that leave labels alone are rough, and noise may be too; who says how precise gets both as precise."""
+    model = mlp("tanh", (32, 8, 3))
+    default, wished = made(model, tolerance=0.1), made(model, tolerance=0.1, precision=5e-4)
+    spread = model.graph.run(samples()).std()
+    assert default.report["totals"]["error"] > 5e-4 * spread
+    assert wished.report["totals"]["error"] <= 5e-4 * spread
+    x = samples()[:8]
+    error = Session(wished).run(x).values - model.graph.run(x)
+    assert np.sqrt((error**2).mean()) < 3e-3 * spread
+    coarse = made(model, tolerance=0.1, precision=0.05)
+    assert coarse.params.log_qp < wished.params.log_qp
+
+
+def test_the_report_says_how_far_every_activation_is_off() -> None:
+    (fit,) = made(mlp("tanh", (32, 8, 3))).report["activations"]
+    low, high = fit["seen"]
+    assert fit["interval"][0] < low < high < fit["interval"][1]
+    assert 0 < fit["seen_error"] <= fit["max_error"]
+    assert not fit["is_result"]
+
+
+def test_labels_may_change_for_one_in_a_thousand() -> None:
+    """And for one sample where there are fewer; numbers, and users who say otherwise, have a tolerance of their own."""
+    default = Options()
+    assert [default.allowed("accuracy", count) for count in (100, 1000, 50_000)] == [0.01, 0.001, 0.001]
+    assert default.allowed("R²", 100) == 0.005
+    assert Options(tolerance=0.0).allowed("accuracy", 100) == 0.0
+
+
+def test_a_batch_that_is_not_full_holds_no_zeros_that_explode() -> None:
+    """Samples lie far from zero, as ages and incomes do: what fills a batch up must lie where polynomials hold."""
+    model, shift = mlp("tanh", (32, 8, 3)), 40.0
+    first = model.graph.nodes[0].operation
+    assert isinstance(first, Dense)
+    moved = replace(first, bias=first.bias - shift * first.weight.sum(axis=1))
+    graph = replace(model.graph, nodes=(replace(model.graph.nodes[0], operation=moved), *model.graph.nodes[1:]))
+    far = replace(model, graph=graph)
+    compiled = compile_model(far, samples() + shift, options=Options(batch=64))
+    x = samples()[:3] + shift
+    assert np.abs(Session(compiled).run(x).values - graph.run(x)).max() < 0.5

@@ -86,8 +86,10 @@ class Wishes:
     "What to keep small: the time of one query, the client's keys, or the time of many samples together."
     batch: int | None = None
     "How many samples one query holds."
-    tolerance: float = 0.005
-    "How much accuracy may be lost, as a part of 1."
+    tolerance: float | None = None
+    "How much accuracy may be lost, as a part of 1: 0.001 unless you say; the error of numbers: 0.005."
+    precision: float | None = None
+    "The error that a result may have, beside the results' spread: of noise and of fitted activations."
     allow_inaccurate: Annotated[bool, Parameter(negative=())] = False
     "Compile past the tolerance too; the report says so."
     classes: Annotated[list[str] | None, Parameter(negative=())] = None
@@ -103,6 +105,7 @@ class Wishes:
             goal=Goal(self.goal),
             batch=self.batch,
             tolerance=self.tolerance,
+            precision=self.precision,
             allow_inaccurate=self.allow_inaccurate,
             max_key_bytes=None if self.max_key_mb is None else int(self.max_key_mb * 1e6),
         )

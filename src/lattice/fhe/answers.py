@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice.core.errors import LatticeError
-from lattice.fhe.compiler.client_part import ClientPart, Packed
+from lattice.fhe.compiler.client_part import BESIDE, ClientPart, Packed
 from lattice.fhe.compiler.client_steps import finish, prepare
 
 Real = NDArray[np.float64]
-BESIDE = 0.25
-"""How far a feature may lie beside its calibrated range, as a part of it, before anybody is warned: fits and moduli
-have more room than that. Of 1,000 calibration samples the extremes are no bounds: without it every tenth query of
-unseen data of the same kind was warned of, with it one in 140 (breast cancer) or in 1000."""
+ROUNDING = 1e-6
+"""A feature that never changed in calibration may differ in its last bits."""
 
 
 class OutOfRangeWarning(UserWarning):
@@ -54,7 +52,7 @@ def _check_range(part: ClientPart, array: Real, strict: bool) -> None:
     flat = array.reshape(len(array), -1)
     if part.low.shape != flat.shape[1:]:
         return
-    slack = BESIDE * (part.high - part.low)
+    slack = BESIDE * (part.high - part.low) + ROUNDING * np.maximum(np.abs(part.low), np.abs(part.high))
     outside = (flat < part.low - slack) | (flat > part.high + slack)
     if not outside.any():
         return
@@ -67,13 +65,13 @@ def _check_range(part: ClientPart, array: Real, strict: bool) -> None:
 
 
 def slots_of(part: ClientPart, samples: Real) -> list[Real]:
-    """For each ciphertext of one query the numbers in its slots; missing samples of the batch are zeros."""
+    """For each ciphertext of one query the numbers in its slots; the last sample stands for those that are missing:
+    zeros may lie where polynomials explode, and then their modulus wraps around for all."""
     if len(samples) > part.batch:
         raise LatticeError("input_invalid", f"One query takes {part.batch} samples, not {len(samples)}.")
     features = prepare(part.before, samples).reshape(len(samples), -1)
-    padded = np.zeros((part.batch, features.shape[1]))
-    padded[: len(features)] = features
-    flat = padded.reshape(-1)
+    missing = part.batch - len(features)
+    flat = np.concatenate([features, np.repeat(features[-1:], missing, axis=0)]).reshape(-1)
     return [_gathered(flat, packed) for packed in part.inputs]
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lattice.core.errors import LatticeError
 from lattice.fhe.blinding import Blinder, Blinding
 from lattice.fhe.cancel import Cancel
-from lattice.fhe.ckks.ciphertext import Ciphertext
+from lattice.fhe.ckks.ciphertext import Ciphertext, Encoding
 from lattice.fhe.ckks.encoder import Encoder
 from lattice.fhe.ckks.parameters import ParameterSet
 from lattice.fhe.ckks.public_key import PublicKey
@@ -39,7 +39,10 @@ class Prepared:
     program: Program
     weights: tuple[AnyPlaintext, ...]
     entries: tuple[NDArray[np.int32], ...]
-    """For each output which slots hold results."""
+    """For each output which slots, or coefficients, hold results."""
+    encodings: tuple[Encoding, ...]
+    """How clients read each output. One that was computed in slots may be read in coefficients: the first of them is
+    the mean of all slots."""
     backend: Backend
     linear: LinearPlan | None = None
     """A shorter way for programs that are sums of weighted inputs; the same bits."""
@@ -76,13 +79,14 @@ def prepare(compiled: Compiled, backend: Backend | None = None) -> Prepared:
     """Encode every weight at its level and scale."""
     chosen = backend or find_backend()
     encoder = Encoder(compiled.params, chosen)
-    entries = tuple(output.entries for output in compiled.client.outputs)
+    outputs = compiled.client.outputs
+    entries, encodings = tuple(one.entries for one in outputs), tuple(one.encoding for one in outputs)
     weights = tuple(
         encode_weight(encoder, declared, values)
         for declared, values in zip(compiled.program.weights, compiled.weights, strict=True)
     )
     linear = plan_linear(compiled.program, weights) if chosen.name == "native" else None
-    return Prepared(compiled.program, weights, entries, chosen, linear)
+    return Prepared(compiled.program, weights, entries, encodings, chosen, linear)
 
 
 def evaluate(
@@ -101,8 +105,10 @@ def evaluate(
     blinding = blinding.bound(prepared.identity, *_asked(evaluation_keys, public_key, ciphertexts))
     results = _results(prepared, evaluation_keys, ciphertexts, cancel)
     return [
-        blinder.blind(result, entries, blinding, number)
-        for number, (result, entries) in enumerate(zip(results, prepared.entries, strict=True))
+        blinder.blind(replace(result, encoding=encoding), entries, blinding, number)
+        for number, (result, entries, encoding) in enumerate(
+            zip(results, prepared.entries, prepared.encodings, strict=True)
+        )
     ]
 
 

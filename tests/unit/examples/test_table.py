@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from benchmarks.encrypted_models import findings, missed, table
+from benchmarks.whole_sets import recall
 from scripts.write_benchmarks import _models
 
 ROW: dict[str, Any] = {
@@ -45,3 +47,12 @@ def test_peers_stand_beside() -> None:
     page = _models({"rows": rows, "findings": findings(rows)})
     assert "| a model | 10.00 | 1.00 / 0.50 | Other | 300.0 | 30.0 | 9.0 / 90.0 | 150 / 1000 |" in page
     assert "| a model | 10.00 | 1.00 / 0.50 |  |  |  | 9.0 | 150 |" in page
+
+
+def test_recall_counts_the_nearest_rows_that_were_kept() -> None:
+    clear = np.arange(4000.0).reshape(2, 2000)
+    swapped = clear.copy()
+    swapped[0, :3] = 1e6  # three rows that are not near take the places of three that are
+    assert recall(clear, clear) == {"recall_at_10": 1.0}
+    assert recall(swapped, clear) == {"recall_at_10": 0.85}
+    assert recall(clear[:, :10], clear[:, :10]) == {}

@@ -35,13 +35,14 @@ from lattice.fhe.artefact.container import (
 from lattice.fhe.artefact.signing import Signer
 from lattice.fhe.ckks.ciphertext import Encoding
 from lattice.fhe.ckks.parameters import ParameterSet
-from lattice.fhe.compiler.client_part import ClientPart
+from lattice.fhe.compiler.client_part import ClientPart, Packed
 from lattice.fhe.compiler.compiled import Compiled
 from lattice.fhe.compiler.report_data import Report, read_report
 from lattice.fhe.compiler.report_facts import completed
 from lattice.fhe.hal import program as programs
 from lattice.fhe.hal.instructions import LoadWeight, SumPeriodic
 from lattice.fhe.hal.program import Program, Weight
+from lattice.fhe.hal.rules import CiphertextType
 
 Source = str | os.PathLike[str] | bytes
 """A path, or the file's bytes."""
@@ -171,9 +172,18 @@ def check_interface(part: ClientPart, database: ClientPart | None, program: Prog
     made = [(packed.level, packed.scale, packed.encoding) for packed in packings]
     if made != [(entry.level, entry.scale, entry.encoding) for entry in program.inputs]:
         raise invalid("The client's inputs are not those of the program.")
-    given = [(kind.level, programs.scale_text(kind.scale), kind.encoding) for kind in program.checked.outputs]
-    if [(packed.level, packed.scale, packed.encoding) for packed in part.outputs] != given:
+    given = [(kind.level, programs.scale_text(kind.scale)) for kind in program.checked.outputs]
+    same = [(packed.level, packed.scale) for packed in part.outputs] == given
+    if not same or not all(map(_may_read, part.outputs, program.checked.outputs)):
         raise invalid("The client's outputs are not those of the program.")
+
+
+def _may_read(packed: Packed, made: CiphertextType) -> bool:
+    """As it was encoded, or slots by the coefficients: the first of those is the mean of all slots."""
+    return packed.encoding is made.encoding or (made.encoding, packed.encoding) == (
+        Encoding.SLOTS,
+        Encoding.COEFFICIENTS,
+    )
 
 
 def _parts(compiled: Compiled) -> tuple[Report, dict[str, list[bytes | memoryview]]]:

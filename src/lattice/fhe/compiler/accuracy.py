@@ -135,7 +135,8 @@ def _r_squared(found: Real, truth: Real) -> float:
 
 def require(accuracy: Accuracy, options: Options) -> None:
     """`model_inaccurate` where too much is lost, unless that was allowed."""
-    if accuracy.lost <= options.tolerance + ROUNDING or options.allow_inaccurate:
+    tolerance = options.allowed(accuracy.metric, accuracy.samples)
+    if accuracy.lost <= tolerance + ROUNDING or options.allow_inaccurate:
         return
     if accuracy.metric == "accuracy":
         what = f"{accuracy.simulated:.2%} of {accuracy.samples} samples instead of {accuracy.clear:.2%}"
@@ -143,6 +144,6 @@ def require(accuracy: Accuracy, options: Options) -> None:
         what = f"an error of {accuracy.relative_error:.2%} of the results' spread"
     raise LatticeError(
         "model_inaccurate",
-        f"Simulated under encryption the model gives {what}; the tolerance is {options.tolerance:.2%}.",
-        details={"lost": accuracy.lost, "tolerance": options.tolerance},
+        f"Simulated under encryption the model gives {what}; the tolerance is {tolerance:.2%}.",
+        details={"lost": accuracy.lost, "tolerance": tolerance},
     )

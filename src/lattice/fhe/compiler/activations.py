@@ -10,7 +10,8 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.compiler.calibrate import Calibration
-from lattice.fhe.compiler.fitting import Explosion, Fitted, fit_all, levels, polynomial, unfitted
+from lattice.fhe.compiler.client_part import BESIDE
+from lattice.fhe.compiler.fitting import Explosion, Fitted, fit_all, levels, polynomial, room_beside, unfitted
 from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.operations.sizes import size
 
@@ -35,6 +36,9 @@ class Budget:
     the MNIST MLP with ReLU decides 9,992 of 10,000 unseen images as before (degrees 27, 27), at 0.1 9,984 (21, 10)."""
     fit_error: float = 0.5
     """The same of any one activation."""
+    result_error: float = 0.02
+    """The largest error on the calibrated range of an activation whose values are results, as a part of how much they
+    differ there: 0.02 of a probability."""
     margin: float = 0.25
     """Of the calibrated range, added at both ends. Beyond it a polynomial explodes: with 0.1, one of 284 unseen rows of
     the breast-cancer data did (two hidden layers of ReLU); with 0.25, none."""
@@ -65,6 +69,7 @@ class _Search:
 
     def __init__(self, graph: Graph, calibration: Calibration, packed: Real, budget: Budget) -> None:
         self.graph, self.seen, self.budget = graph, calibration.observed, budget
+        self.room = room_beside(graph, _unwarned(calibration, packed))
         each = sum(size(shape) for shape in graph.shapes().values())
         count = max(FEWEST, min(JUDGED, WORK // each))
         self.packed = packed[:: -(-len(packed) // count)]
@@ -140,14 +145,29 @@ class _Search:
             tried = self._tried(degrees)
         except Explosion:
             return False
-        each = all(note.relative_error <= self.budget.fit_error for note in tried.fitted)
+        each = all(_is_fine(note, self.budget) for note in tried.fitted)
         return each and tried.output_error <= self.budget.output_error
 
     def _tried(self, degrees: dict[str, int]) -> Approximation:
-        graph, notes, results = fit_all(self.graph, self.seen, self.packed, degrees, self.budget.margin)
+        graph, notes, results = fit_all(self.graph, self.seen, self.packed, degrees, self.budget.margin, self.room)
         difference = results - self.exact
         error = float(np.sqrt(np.mean(difference * difference))) / (float(np.std(self.exact)) or 1.0)
         return Approximation(graph, tuple(notes), error, tuple(_warnings(notes, error, self.budget)))
+
+
+def _unwarned(calibration: Calibration, packed: Real) -> Real:
+    """How far each packed feature may lie beside what calibration saw of it without anybody being warned."""
+    flat = packed.reshape(len(packed), -1)
+    least, most = flat.min(axis=0), flat.max(axis=0)
+    as_given = np.array_equal(least, calibration.low) and np.array_equal(most, calibration.high)
+    low, high = calibration.ranges if as_given else (least, most)
+    slack = BESIDE * (high - low)
+    return np.asarray(np.maximum(high + slack - most, least - low + slack), dtype=np.float64)
+
+
+def _is_fine(note: Fitted, budget: Budget) -> bool:
+    read = not note.is_result or note.seen_error <= budget.result_error * note.reach
+    return read and note.relative_error <= budget.fit_error
 
 
 def _warnings(notes: Iterable[Fitted], error: float, budget: Budget) -> Iterable[str]:
@@ -159,3 +179,8 @@ def _warnings(notes: Iterable[Fitted], error: float, budget: Budget) -> Iterable
     for note in notes:
         if note.relative_error > 0.1:
             yield f"{note.node} ({note.function}) is fitted to {note.relative_error:.0%} of its spread only."
+        if note.is_result and note.seen_error > budget.result_error * note.reach:
+            yield (
+                f"Results are values of {note.node} ({note.function}), which is fitted with an error of up to "
+                f"{note.seen_error:.2g} on the calibrated range, more than {budget.result_error * note.reach:.2g}."
+            )

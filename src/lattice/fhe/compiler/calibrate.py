@@ -13,6 +13,7 @@ from lattice.fhe.compiler.client_steps import prepare
 from lattice.fhe.compiler.graph import Graph, Real
 from lattice.fhe.compiler.importers.imported import Imported
 from lattice.fhe.compiler.operations.sizes import size
+from lattice.fhe.compiler.ranges import feature_ranges
 
 LEVELS = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)
 """The quantiles that are kept."""
@@ -43,6 +44,8 @@ class Calibration:
     low: Real
     """`[features]`, before the client's steps."""
     high: Real
+    ranges: tuple[Real, Real]
+    """For each feature the range beyond which a client is warned: see `ranges`."""
     samples: int
 
 
@@ -73,7 +76,7 @@ def calibrate(model: Imported, samples: ArrayLike) -> Calibration:
     given = features(model, samples)
     flat = given.reshape(len(given), -1)
     seen = observe(model.graph, prepare(model.before, given))
-    return Calibration(seen, flat.min(axis=0), flat.max(axis=0), len(given))
+    return Calibration(seen, flat.min(axis=0), flat.max(axis=0), feature_ranges(given), len(given))
 
 
 def observe(graph: Graph, packed: Real) -> dict[str, Observed]:

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace as with_fields
 from numpy.typing import ArrayLike
 
 from lattice.core.errors import LatticeError
@@ -38,6 +39,7 @@ from lattice.fhe.compiler.levels.options import Goal, Options
 from lattice.fhe.compiler.levels.predict import results
 from lattice.fhe.compiler.levels.search import Found, search
 from lattice.fhe.compiler.levels.trace import trace
+from lattice.fhe.compiler.one_function import Candidate, candidate, price
 from lattice.fhe.compiler.operations import Linear, Permute, Product, Reshape, Series, Square
 from lattice.fhe.compiler.packing import Goal as PackingGoal
 from lattice.fhe.compiler.packing import Packer, PackingOptions
@@ -60,6 +62,8 @@ ERRORS = (0.2, 0.1, 0.05, 0.0125, 0.003, 0.0008)
 """What fits of activations may change in the results, as a part of their spread: the first that keeps accuracy."""
 SHARE = 0.9
 """The part of the tolerance that fits may use up; they are judged with noise of the wanted precision."""
+CHANGED = 2.5
+"""Labels that fits may change, over those that may be lost."""
 FINEST = 0.1
 """Precision beside the error of fits."""
 DEEPEST = 30
@@ -118,6 +122,9 @@ def compile(
         found = _search(front, samples, no_finer(wanted, front), machine)
     with stages.stage("judge accuracy"):
         accuracy = judged.accuracy(front, samples, found.errors.deviation, wanted)
+        other = _squarings(simple, front, samples, judged, found, wanted, machine)
+        if other is not None:
+            return _by_squarings(*other, wanted, stages, machine)
         accuracy_of.require(accuracy, wanted)
     client = client_part(front, found)
     draft = Compiled(found.built.program, found.built.lowered.weights, client)
@@ -125,8 +132,11 @@ def compile(
 
 
 def no_finer(options: Options, front: Front) -> Options:
-    """No more precision than the fits of activations leave of use: noise of a tenth of their error adds nothing."""
-    return replace(options, precision=max(options.precision, min(FINEST * front.approximation.output_error, 1.0)))
+    """Unless the user said how precise: no more than the fits of activations leave of use. Noise of a tenth of their
+    error adds nothing."""
+    if options.precision is not None:
+        return options
+    return replace(options, precision=max(options.noise, min(FINEST * front.approximation.output_error, 1.0)))
 
 
 class Judged(NamedTuple):
@@ -142,22 +152,66 @@ class Judged(NamedTuple):
 
 
 def fit(imported: Imported, simple: Imported, samples: Real, judged: Judged, options: Options) -> Front:
-    """Activations fitted as roughly as the tolerance allows: a smaller error is asked for until accuracy is kept; and
-    before more levels are spent, the highest degrees that the levels there are can have."""
+    """Activations fitted as roughly as the tolerance allows, and the precision that a user asked for: a smaller error
+    is asked for until accuracy is kept; and before more levels are spent, the highest degrees that the levels there are
+    can have."""
     front: Front | None = None
-    for error, full in product(ERRORS, (False, True)):
-        tried = fitted(imported, simple, samples, Budget(error, min(0.5, 10 * error), full=full))
+    wanted = options.precision
+    errors = ERRORS if wanted is None else (wanted, *(error for error in ERRORS if error < wanted))
+    for error, full in product(errors, (False, True)):
+        tried = fitted(imported, simple, samples, Budget(error, min(0.5, 10 * error), min(0.02, error), full=full))
         if front is not None and least_depth(tried.graph) > DEEPEST:
             break
         front = tried
         if front.approximation.output_error < 1e-9:
             break
         spread = float(front.graph.run(prepare(front.model.before, samples[:TRACED])).std())
-        found = judged.accuracy(front, samples, options.precision * spread, options)
-        if found.lost <= SHARE * options.tolerance:
+        found = judged.accuracy(front, samples, options.noise * spread, options)
+        if keeps(found, SHARE * options.allowed(found.metric)):
             break
     assert front is not None, "there is at least one error"
     return front
+
+
+def keeps(accuracy: Accuracy, tolerance: float) -> bool:
+    """Whether no more than that is lost, and of labels not many times as many changed for better and worse: on other
+    samples more of them may be for the worse."""
+    steady = accuracy.metric != "accuracy" or 1 - accuracy.agreement <= CHANGED * tolerance
+    return steady and accuracy.lost <= tolerance
+
+
+# --- one function of a sum ---------------------------------------------------------------------------------
+
+
+def _squarings(
+    simple: Imported,
+    front: Front,
+    samples: Real,
+    judged: Judged,
+    found: Found,
+    options: Options,
+    machine: Callable[[ParameterSet], Machine],
+) -> tuple[Candidate, Accuracy] | None:
+    """The model by squarings, where it has such a form, is cheaper so, and keeps its accuracy."""
+    made = candidate(simple, front, samples, options, machine)
+    if made is None:
+        return None
+    ours, theirs = price(made.key_bytes, made.seconds, options), price(found.key_bytes, found.estimate.seconds, options)
+    if found.precise and ours >= theirs:
+        return None
+    accuracy = judged.accuracy(made.front, samples, made.deviation, options)
+    return (made, accuracy) if keeps(accuracy, options.allowed(accuracy.metric)) else None
+
+
+def _by_squarings(
+    made: Candidate, accuracy: Accuracy, options: Options, stages: Stages, machine: Callable[[ParameterSet], Machine]
+) -> Compiled:
+    """With its report."""
+    draft = made.compiled
+    totals = with_fields(read_report(draft.report).totals, error=made.deviation)
+    draft = replace(draft, report=with_fields(read_report(draft.report), totals=totals).to_dict())
+    report = linear_report(draft, made.front, accuracy, options, stages.done, machine(draft.params))
+    return replace(draft, report=report.to_dict())
 
 
 # --- linear models ----------------------------------------------------------------------------------------
@@ -200,7 +254,7 @@ def _linear(
         deviation = read_report(made.report).totals.error
         accuracy = judged.accuracy(front, samples, deviation, options)
         accuracy_of.require(accuracy, options)
-    low, high = ranges(front)
+    low, high = front.calibration.ranges
     shape = model.feature_shape or model.graph.input_shape
     client = replace(made.client, feature_shape=shape, low=low, high=high)
     draft = replace(made, client=client)
@@ -305,30 +359,5 @@ def client_part(front: Front, found: Found) -> ClientPart:
         found.built.outputs,
         model.after,
         entries // batch,
-        *ranges(front),
+        *front.calibration.ranges,
     )
-
-
-def ranges(front: Front) -> tuple[Real, Real]:
-    """The calibrated range of each feature, `[features]` twice."""
-    shape = front.model.feature_shape or front.model.graph.input_shape
-    return shared(front.calibration.low, front.calibration.high, shape)
-
-
-def shared(low: Real, high: Real, shape: tuple[int, ...]) -> tuple[Real, Real]:
-    """Pixels of a channel share their range: one that was black in all calibration images may well be white. So do
-    those of an image that is handed in flat; columns of a table do not."""
-    low, high = low.reshape(shape), high.reshape(shape)
-    if len(shape) > 1 or _are_pixels(low, high):
-        axes = tuple(range(1 if len(shape) > 2 else 0, len(shape)))
-        low = np.broadcast_to(low.min(axis=axes, keepdims=True), shape)
-        high = np.broadcast_to(high.max(axis=axes, keepdims=True), shape)
-    return low.ravel().copy(), high.ravel().copy()
-
-
-def _are_pixels(low: Real, high: Real) -> bool:
-    """Whether nine of ten features have exactly the same least value, and half of those that change at all change at
-    least half as much as all together: measured quantities do not."""
-    width, whole = high - low, float(high.max() - low.min())
-    alike = np.unique(low, return_counts=True)[1].max() >= 0.9 * low.size
-    return bool(alike and np.count_nonzero(2 * width >= whole) * 2 >= np.count_nonzero(width) > 0)

@@ -11,9 +11,9 @@ import numpy as np
 
 from lattice.core.errors import LatticeError
 from lattice.fhe.compiler.calibrate import MEMORY, Observed
-from lattice.fhe.compiler.chebyshev import Function, fit, interpolate, measured
+from lattice.fhe.compiler.chebyshev import Fit, Function, fit, fit_evenly, interpolate, measured
 from lattice.fhe.compiler.graph import Graph, Node, Operation, Real
-from lattice.fhe.compiler.operations import Activation, Composite, Power, Series
+from lattice.fhe.compiler.operations import Activation, Affine, Composite, Linear, Permute, Power, Reshape, Series
 from lattice.fhe.compiler.operations.sizes import size
 
 ROUNDS = 8
@@ -39,10 +39,16 @@ class Fitted:
     levels: int
     max_error: float
     """Anywhere in the interval."""
+    seen_error: float
+    """The largest on the calibrated range."""
     rms_error: float
     """Over the calibrated values."""
     relative_error: float
     """`rms_error` over the spread of the function's values."""
+    is_result: bool = False
+    """Whether its values are the model's results, such as probabilities: somebody reads them one by one."""
+    reach: float = 1.0
+    """By how much the function's values differ over the calibrated range."""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -63,19 +69,32 @@ def polynomial(operation: Operation) -> int | None:
 
 
 def fit_all(
-    graph: Graph, seen: Mapping[str, Observed], packed: Real, degrees: Mapping[str, int], margin: float
+    graph: Graph,
+    seen: Mapping[str, Observed],
+    packed: Real,
+    degrees: Mapping[str, int],
+    margin: float,
+    room: Mapping[str, float] | None = None,
 ) -> tuple[Graph, list[Fitted], Real]:
     """All nodes fitted; ranges grow where the fitted model's own values leave them. `degrees` by node; polynomials
-    have their own. With the results on these samples."""
-    behind = _behind(graph)
+    have their own. `room` is what a value's range must have at each end (see `room_beside`). With the results on these
+    samples."""
+    least = room or {}
+    behind, leaving = _behind(graph), results_of(graph)
     ranges = {
-        node.name: _range(seen[node.inputs[0]], margin * (1.0 if node.inputs[0] in behind else FIRST))
+        node.name: _range(
+            seen[node.inputs[0]],
+            margin * (1.0 if node.inputs[0] in behind else FIRST),
+            least.get(node.inputs[0], 0.0),
+        )
         for node in graph.nodes
         if unfitted(node.operation)
     }
     for _ in range(ROUNDS):
         made = {
-            node.name: _fit_node(node, seen[node.inputs[0]], ranges[node.name], degrees.get(node.name, 0))
+            node.name: _fit_node(
+                node, seen[node.inputs[0]], ranges[node.name], degrees.get(node.name, 0), node.name in leaving
+            )
             for node in graph.nodes
             if node.name in ranges
         }
@@ -98,15 +117,40 @@ def _behind(graph: Graph) -> set[str]:
     return changed
 
 
+def results_of(graph: Graph) -> set[str]:
+    """Functions whose values leave one by one, at most scaled, shifted and reordered."""
+    made, names, found = {node.name: node for node in graph.nodes}, [graph.output], set()
+    while names:
+        node = made.get(names.pop())
+        if node is not None and unfitted(node.operation):
+            found.add(node.name)
+        elif node is not None and isinstance(node.operation, Affine | Permute | Reshape):
+            names += node.inputs
+    return found
+
+
 def unfitted(operation: Operation) -> bool:
     """Whether there is a function left to fit."""
     return isinstance(operation, Activation | Composite | Power)
 
 
-def _range(seen: Observed, margin: float) -> tuple[float, float]:
+def room_beside(graph: Graph, slack: Real) -> dict[str, float]:
+    """By how much each value of a first linear layer moves at most when one feature lies by its `slack` beside its
+    range. Clients are not warned of that, so polynomials must hold there; where one heavy-tailed column makes nearly
+    all of a sum, that is more than the usual margin."""
+    shapes = graph.shapes()
+    room = {graph.input: float(slack.max(initial=0.0))}
+    for node in graph.nodes:
+        if node.inputs == (graph.input,) and isinstance(node.operation, Linear):
+            entries = node.operation.matrix(shapes[graph.input])
+            room[node.name] = float((np.abs(entries.values) * slack[entries.columns]).max(initial=0.0))
+    return room
+
+
+def _range(seen: Observed, margin: float, room: float) -> tuple[float, float]:
     width = seen.high - seen.low
-    width = width if width > 0 else max(1.0, abs(seen.high))
-    return seen.low - margin * width, seen.high + margin * width
+    beside = max(room, margin * (width if width > 0 else max(1.0, abs(seen.high))))
+    return seen.low - beside, seen.high + beside
 
 
 def _swept(graph: Graph, packed: Real, names: Iterable[str]) -> tuple[dict[str, tuple[float, float]], Real]:
@@ -140,19 +184,30 @@ def _beyond(
     return wider
 
 
-def _fit_node(node: Node, seen: Observed, interval: tuple[float, float], degree: int) -> tuple[Series, Fitted]:
+def _fit_node(
+    node: Node, seen: Observed, interval: tuple[float, float], degree: int, is_result: bool
+) -> tuple[Series, Fitted]:
     operation = node.operation
     low, high = _domain(node, interval, seen)
     function: Function = operation.forward
+    kept = _with_ends(seen)
     exact = polynomial(operation)
     if exact is not None:
         best = measured(interpolate(function, exact, (low, high)), function, seen.kept)
     else:
-        best = fit(function, degree, (low, high), seen.kept)
+        best = (fit_evenly if is_result else fit)(function, degree, (low, high), kept)
+    return best.series, described(node, seen, best, is_result)
+
+
+def described(node: Node, seen: Observed, best: Fit, is_result: bool) -> Fitted:
+    """What a report says of a fit."""
+    operation, (low, high) = node.operation, best.series.interval
+    function: Function = operation.forward
     spread = float(np.std(function(seen.kept))) or 1.0
+    reached = function(np.linspace(max(low, seen.low), min(high, seen.high), 257))
     name = operation.function if isinstance(operation, Activation) else type(operation).__name__.lower()
     degree = best.series.degree
-    note = Fitted(
+    return Fitted(
         node.name,
         name,
         low,
@@ -162,10 +217,17 @@ def _fit_node(node: Node, seen: Observed, interval: tuple[float, float], degree:
         degree,
         levels(degree),
         best.max_error,
+        best.seen_error,
         best.rms_error,
         best.rms_error / spread,
+        is_result,
+        float(np.ptp(reached)) or 1.0,
     )
-    return best.series, note
+
+
+def _with_ends(seen: Observed) -> Real:
+    """The values kept are a sample; the range is that of all."""
+    return np.append(seen.kept, [seen.low, seen.high])
 
 
 def _domain(node: Node, interval: tuple[float, float], seen: Observed) -> tuple[float, float]:

@@ -51,6 +51,10 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "accuracy", accuracy_line(report)
     yield "one query", _time_line(report)
     yield "error", f"{error_text(totals.error)} predicted standard deviation of a result" + _seen(report)
+    for fitted in report.activations:
+        if fitted.is_result:
+            what = "probability" if fitted.function == "sigmoid" else f"value of {fitted.function}"
+            yield "fit of results", f"a {what} is off by at most {error_text(fitted.seen_error)} where calibrated"
     keys = f"{bytes_text(sizes.keys)}, {len(report.keys)} keys" if report.keys else "none"
     yield "evaluation keys", f"{keys}{_public(report)}"
     yield "query", f"{bytes_text(sizes.input)} in, {bytes_text(sizes.output)} out"
@@ -71,9 +75,13 @@ def tables(report: Report) -> Iterator[Table]:
     if report.keys:
         yield Table("keys", ("kind", "level", "count", "bytes", "steps"), tuple(_keys(report.keys)), 1)
     if report.activations:
-        columns = ("activation", "function", "degree", "interval", "largest error")
+        columns = ("activation", "function", "degree", "calibrated on", "largest error", "fitted on", "largest error")
         rows = (
-            (a.name, a.function, str(a.degree), f"[{a.interval[0]:.4g}, {a.interval[1]:.4g}]", error_text(a.max_error))
+            (
+                *(a.name, a.function, str(a.degree)),
+                *(_interval(a.seen), error_text(a.seen_error)),
+                *(_interval(a.interval), error_text(a.max_error)),
+            )
             for a in report.activations
         )
         yield Table("activations, as polynomials", columns, tuple(rows), 2)
@@ -82,6 +90,10 @@ def tables(report: Report) -> Iterator[Table]:
         rows_of = ((r.name, f"{r.low:.4g}", f"{r.high:.4g}", f"{r.margin:.4g}") for r in shown)
         left_out = f" (the first {MANY} of {len(report.ranges)})" if len(report.ranges) > MANY else ""
         yield Table(f"ranges in calibration{left_out}", ("value", "low", "high", "margin"), tuple(rows_of), 1)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.4g}, {ends[1]:.4g}]"
 
 
 def _layers(report: Report) -> Table:

@@ -132,7 +132,13 @@ class ActivationReport(ReportPart, frozen=True):
     degree: int
     interval: tuple[float, float]
     max_error: float
-    """Largest distance on the interval."""
+    """Largest distance on the interval, with the margin that was added to the calibrated range."""
+    seen: tuple[float, float] = (0.0, 0.0)
+    """The calibrated range."""
+    seen_error: float = 0.0
+    """Largest distance on it, in units of the function: of a sigmoid in probability."""
+    is_result: bool = False
+    """Whether its values are the model's results."""
 
 
 class TotalsReport(ReportPart, frozen=True):

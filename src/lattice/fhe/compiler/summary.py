@@ -85,7 +85,16 @@ def _common(front: Front, accuracy: Accuracy, options: Options, stages: Sequence
         ),
         ranges=tuple(RangeReport(name, seen.low, seen.high) for name, seen in front.calibration.observed.items()),
         activations=tuple(
-            ActivationReport(note.node, note.function, note.degree, (note.low, note.high), note.max_error)
+            ActivationReport(
+                note.node,
+                note.function,
+                note.degree,
+                (note.low, note.high),
+                note.max_error,
+                (note.seen_low, note.seen_high),
+                note.seen_error,
+                note.is_result,
+            )
             for note in front.approximation.fitted
         ),
         stages=tuple(stages),
@@ -98,7 +107,7 @@ def _warnings(front: Front, accuracy: Accuracy, options: Options) -> list[str]:
     if accuracy.outside:
         share = f"{accuracy.outside} of {accuracy.samples}"
         found.append(f"{share} samples left the calibrated ranges by so much that the encrypted result is wrong.")
-    if accuracy.lost > options.tolerance:
+    if accuracy.lost > options.allowed(accuracy.metric, accuracy.samples):
         found.append("The simulated accuracy misses the tolerance; it was compiled because that was allowed.")
     return found
 

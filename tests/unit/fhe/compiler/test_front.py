@@ -19,7 +19,6 @@ from lattice.fhe.compiler.activations import Budget, levels
 from lattice.fhe.compiler.calibrate import LEVELS, calibrate, observe
 from lattice.fhe.compiler.chebyshev import fit, interpolate
 from lattice.fhe.compiler.client_steps import finish, prepare
-from lattice.fhe.compiler.compile import shared
 from lattice.fhe.compiler.front import front
 from lattice.fhe.compiler.graph import Graph, Node
 from lattice.fhe.compiler.importers import Imported
@@ -198,16 +197,3 @@ def test_real_models_keep_their_predictions(model: object, data: object) -> None
     agreement = np.mean(labels == model.predict(x).astype(str))  # type: ignore[attr-defined]
     assert agreement >= 0.99
     assert done.data["activations"] == [note.data for note in done.approximation.fitted]
-
-
-def test_features_in_one_unit_share_their_range_and_others_do_not() -> None:
-    """Border pixels that were black in all samples may be white, in flat images too; columns of a table stay apart."""
-    pixels = np.where(np.arange(64) % 4 == 0, 0.0, 1.0)
-    for shape in ((1, 8, 8), (8, 8), (64,)):
-        low, high = shared(np.zeros(64), pixels, shape)
-        assert (low == 0).all()
-        assert (high == 1).all()
-    low, high = shared(np.zeros(128), np.repeat([1.0, 3.0], 64), (2, 8, 8))
-    assert (high == np.repeat([1.0, 3.0], 64)).all()
-    columns = np.array([0.1, 30.0, 4000.0, 1.0, 0.0])
-    assert (shared(np.zeros(5), columns, (5,))[1] == columns).all()

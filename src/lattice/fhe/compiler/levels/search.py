@@ -242,13 +242,13 @@ def _judged(candidates: list[Candidate], inputs: list[Real], options: Options) -
 
 def _allowed(errors: Errors, options: Options) -> float:
     """The largest deviation that is asked for."""
-    return options.precision * errors.spread
+    return options.noise * errors.spread
 
 
 def _scales(options: Options) -> tuple[int, ...]:
     if options.scale_bits is not None:
         return (options.scale_bits,)
-    return (*COARSE_SCALE_BITS, *SCALE_BITS) if options.precision >= COARSE else SCALE_BITS
+    return (*COARSE_SCALE_BITS, *SCALE_BITS) if options.noise >= COARSE else SCALE_BITS
 
 
 def _most_telling(faults: list[LatticeError]) -> LatticeError:
