@@ -160,6 +160,7 @@ async def running_gateway(
         finally:
             for link in list(gateway.hub.links.values()):
                 link.close()
+            gateway.workers.service.switchboard.close()
             await http.close()  # else the server would wait for its idle connections to notice
             stopping.set()
             await serving

@@ -209,7 +209,7 @@ async def test_a_wall_clock_that_steps_back_expires_no_new_query(
     real = SystemClock.now_ms
     monkeypatch.setattr(SystemClock, "now_ms", lambda self: real(self) - step)
     query = (await deployed.submit())["id"]
-    await deployed.live.gateway.workers.service.sweep()
+    await deployed.live.gateway.workers.service.endings.sweep()
     assert (await deployed.read(query))["state"] in ("queued", "in_flight")
     assert (await worker.answer(await worker.take()))[1]["state"] == "completed"
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import Connection, func, select
@@ -390,7 +392,10 @@ def test_some_interleavings() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3_000)
 def test_ten_thousand_interleavings() -> None:
-    interleave(range(10_000, 20_000), 12)
+    cores, each = os.cpu_count() or 1, 500
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        for done in [pool.submit(interleave, range(at, at + each), 12) for at in range(10_000, 20_000, each)]:
+            done.result()
 
 
 @pytest.mark.slow

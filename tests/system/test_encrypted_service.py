@@ -255,7 +255,7 @@ async def test_a_killed_worker_is_replaced_and_the_query_is_answered(
                 await user.keys.ensure()
                 asking = asyncio.create_task(user.query(images))
                 await asyncio.sleep(0.05)
-                (process,) = live.gateway.workers.driver._children.values()  # type: ignore[attr-defined]
+                (process,) = live.gateway.workers.driver._local._children.values()  # type: ignore[attr-defined]
                 process.kill()
                 assert EXAMPLE.labels((await asking).values).tolist() == truth
         finally:

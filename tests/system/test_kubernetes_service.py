@@ -177,6 +177,6 @@ async def test_a_gateway_that_was_killed_ends_the_pods_of_its_last_life(world: P
         (pod,) = await pods(world, 1)
         assert pod.metadata.name != left.metadata.name
         (row,) = (await gateway.client.call("GET", "/v1/workers"))[1]["data"]
-        assert (row["id"], row["restarts"]) == (pod.metadata.labels[WORKER_LABEL], 1)
+        assert (row["id"], row["restarts"]) == (pod.metadata.labels[WORKER_LABEL], 0)
         assert await gateway.terminate() == 0
         await pods(world, 0)

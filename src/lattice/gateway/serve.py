@@ -47,6 +47,7 @@ async def _serve(
     if not serving.done():
         gateway.encrypted.events.close()  # else their readers would hold the server open
         await gateway.hub.drain(settings.drain_seconds)
+        gateway.workers.service.switchboard.close()
         server.should_exit = True
     await serving
 

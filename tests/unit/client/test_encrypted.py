@@ -20,8 +20,8 @@ from lattice.client.construct import new_context
 from lattice.client.context import Context
 from lattice.client.drivers import Driver
 from lattice.client.encrypted.key_folder import KeyFolder, Record, Wrapping
+from lattice.client.encrypted.keys import make_keys
 from lattice.client.encrypted.results import EncryptedQuery, Expected, timings_of, verified
-from lattice.client.encrypted.session import make_keys
 from lattice.client.encrypted.uploads import BytesSource, FileSource, Memo, missing_parts, silent, upload
 from lattice.client.exchange import compute
 from lattice.core.errors import LatticeError

@@ -14,6 +14,18 @@ from typing import Protocol
 import msgspec
 
 CREDENTIAL = "LATTICE_WORKER_CREDENTIAL"
+_KEPT = (
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SYSTEMROOT",
+)
 KILL_SECONDS = 10.0
 """Longer than a worker's drain: whoever is still there then is killed."""
 
@@ -144,7 +156,7 @@ class LocalProcesses:
 
 
 def _environment() -> dict[str, str]:
-    """The gateway's own, without its settings and secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LATTICE_")}
+    """What a Python process needs of the gateway's own; whatever else the operator has there may be secret."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return kept

@@ -101,12 +101,16 @@ class Polls:
         """Return when there is something to say, or it is time; False where the worker went away meanwhile."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._hold_ms(link) / 1000
-        while not link.has_news and link.row.open and turn == link.turn and (left := until - loop.time()) > 0:
+        while not self._over(link, turn) and (left := until - loop.time()) > 0:
             if await held(link.wait(turn, left)):
                 return False
-            if turn == link.turn and not link.has_news:
+            if not self._over(link, turn):
                 await self._beat(link, request)
         return True
+
+    def _over(self, link: WorkerLink, turn: int) -> bool:
+        """Whether a held poll has something to say, or nobody to say it to."""
+        return link.has_news or not link.row.open or turn != link.turn or self._board.closing
 
     async def _open_session(self, link: WorkerLink, request: WorkerPoll) -> None:
         """The same process goes on with its leases after a restart of this gateway; another process starts afresh."""

@@ -23,6 +23,13 @@ class Switchboard:
         self._artefacts: dict[tuple[str, int], str] = {}
         self._queued: dict[tuple[str, int], int] = {}
         """How often something was queued for a version here."""
+        self.closing = False
+
+    def close(self) -> None:
+        """The gateway ends: no poll is held any more, else it would hold the server open."""
+        self.closing = True
+        for link in self.links.values():
+            link.wake()
 
     async def artefact(self, model_id: str, version: int) -> str:
         """The hash of a version's program, which never changes."""
