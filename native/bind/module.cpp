@@ -6,6 +6,8 @@
 NB_MODULE(_native, m) {
     using namespace lattice;
     using namespace nb::literals;
+    // Programs that live as long as the process keep their plans; at its end that is no leak, and not worth a word.
+    nb::set_leak_warnings(false);
     m.def("available_isas", [] {
         std::vector<std::string> names;
         for (Isa isa : available_isas()) names.emplace_back(isa_name(isa));
