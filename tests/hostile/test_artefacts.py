@@ -443,7 +443,7 @@ def one(data):
         raw[(data[at] << 8 | data[at + 1]) % min(len(raw), 900)] = data[at + 2]
         at += 3
     attempt(forge(**{name: bytes(raw)}))
-atheris.Setup([sys.argv[0], "-max_total_time=8", "-rss_limit_mb=2048", "-timeout=10"], one)
+atheris.Setup([sys.argv[0], "-max_total_time=20", "-rss_limit_mb=2048", "-timeout=10"], one)
 atheris.Fuzz()
 """
 
@@ -451,7 +451,7 @@ atheris.Fuzz()
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_fuzzer_finds_nothing() -> None:
-    """Eight seconds of libFuzzer over every section under right hashes; without atheris, random mutations."""
+    """Twenty seconds of libFuzzer over every section under right hashes; without atheris, random mutations."""
     import importlib.util
 
     if importlib.util.find_spec("atheris") is None:

@@ -185,7 +185,7 @@ async def test_kill_9_of_a_gateway_that_recovers(stack: Stack, tmp_path: Path) -
     asking = asyncio.create_task(stack.ask(token["secret"], folder))
     await trap.fired.wait()
     stack.clear_traps()
-    for _ in range(4):
+    for _ in range(6):
         await stack.gateway.reap()
         await stack.until_no_worker()
         starting = asyncio.create_task(stack.gateway.up())

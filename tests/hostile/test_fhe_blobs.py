@@ -319,7 +319,7 @@ def one(data):
         raw[(data[at + 1] << 8 | data[at + 2]) % min(len(raw), 900)] = data[at + 3]
         at += 3
     attempt(read, checksummed(bytes(raw)))
-atheris.Setup([sys.argv[0], "-max_total_time=8", "-rss_limit_mb=2048", "-timeout=10"], one)
+atheris.Setup([sys.argv[0], "-max_total_time=20", "-rss_limit_mb=2048", "-timeout=10"], one)
 atheris.Fuzz()
 """
 
@@ -327,7 +327,7 @@ atheris.Fuzz()
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_fuzzer_finds_nothing() -> None:
-    """Eight seconds of libFuzzer over every decoder; without atheris, 3,000 random mutations."""
+    """Twenty seconds of libFuzzer over every decoder; without atheris, 3,000 random mutations."""
     import importlib.util
     import subprocess
 

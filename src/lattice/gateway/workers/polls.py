@@ -149,7 +149,6 @@ class Polls:
         before, link.row = link.row, row
         if before.version != row.version:
             link.seen_empty = -1  # that was another queue
-        if before.version != row.version:
             _log.info("worker_version", worker=row.id, version=row.version, before=before.version)
         if before.state != row.state:
             _log.info("worker", worker=row.id, state=row.state, reason=row.reason)

@@ -164,10 +164,8 @@ class Worker:
         self._clock.renew(reply.paid_for_ms, billed=self._programs.active)
         if reply.blinding:
             self._secret = unb64url(reply.blinding)
-        for query in reply.cancel:
-            self._cancel(
-                query
-            )  # what runs now: the same query may come again under another attempt, in this very reply
+        for query in reply.cancel:  # before new work: the same query may come again in this very reply
+            self._cancel(query)
         for work in reply.work:
             key = (work.id, work.attempt)
             if key not in self._running:
@@ -334,7 +332,6 @@ async def _serve(settings: WorkerSettings) -> int:
 def _on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(
-            NotImplementedError, RuntimeError
-        ):  # no such signals in a Windows loop, or outside the main thread
+        # A Windows loop has no such signals, nor has a thread that is not the main one.
+        with suppress(NotImplementedError, RuntimeError):
             loop.add_signal_handler(number, stop)
